@@ -1,0 +1,3 @@
+//! The project's tasks: building, the lab, the checks.
+
+fn main() {}
