@@ -56,7 +56,7 @@ fn object() -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn newest(folder: &Path) -> Result<SystemTime, Box<dyn Error>> {
-    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut found = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let modified = if entry.file_type()?.is_dir() {
@@ -64,7 +64,7 @@ fn newest(folder: &Path) -> Result<SystemTime, Box<dyn Error>> {
         } else {
             entry.metadata()?.modified()?
         };
-        newest = newest.max(modified);
+        found = found.max(modified);
     }
-    Ok(newest)
+    Ok(found)
 }

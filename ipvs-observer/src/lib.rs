@@ -1,1 +1,3 @@
-//! `ipvs-observer`.
+//! `ipvs-observer`: the rooms.
+pub mod model;
+pub mod netlink;

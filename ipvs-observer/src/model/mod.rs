@@ -1,0 +1,18 @@
+//! What IPVS is made of, as plain values with stable keys.
+//!
+//! Owns: the types between the kernel's edges and the outputs. Refuses to know: netlink, eBPF, line protocol.
+//! Everything here is `Copy` or reuses its storage, so that a gather in steady state allocates nothing per row.
+
+mod address;
+mod destination;
+mod name;
+mod service;
+mod snapshot;
+mod stats;
+
+pub use address::{Address, Family, Protocol};
+pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
+pub use name::Name;
+pub use service::{Service, ServiceFlags, ServiceKey};
+pub use snapshot::{Daemon, DaemonRole, Info, Snapshot, Timeouts, Totals, VirtualServer};
+pub use stats::Stats;

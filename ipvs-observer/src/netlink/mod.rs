@@ -1,0 +1,89 @@
+//! The netlink edge: IPVS's tables as the kernel tells them.
+//!
+//! Owns: the socket, dumps and their completeness, bytes to model, and what `/proc` adds. Refuses to know: what
+//! becomes of a snapshot. With `probe`, the only code that talks to the kernel.
+
+pub mod attributes;
+pub mod decode;
+mod dump;
+mod procfs;
+mod socket;
+mod wire;
+
+use std::{io, time::Duration};
+
+pub use dump::{Counters, Reader};
+pub use socket::Replies;
+
+/// A reply that does not hold what its type needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("netlink attribute {kind} holds {length} bytes where {wanted} are needed")]
+pub struct Malformed {
+    /// The attribute's type.
+    pub kind: u16,
+    /// The bytes it has.
+    pub length: usize,
+    /// The bytes it needs.
+    pub wanted: usize,
+}
+
+/// Why the table could not be read. The caller decides by it: some are states that last, some pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// IPVS is not loaded.
+    #[error("IPVS is not loaded, so there is nothing to gather; load it with `modprobe ip_vs`")]
+    Absent,
+    /// The kernel refuses: it wants `CAP_NET_ADMIN` in the initial user namespace.
+    #[error(
+        "not permitted to read the IPVS table, so only totals are gathered; run as root or give CAP_NET_ADMIN \
+         (systemd: AmbientCapabilities=CAP_NET_ADMIN; file: setcap cap_net_admin+ep; a rootless container cannot)"
+    )]
+    NotPermitted,
+    /// No reply came.
+    #[error("the kernel did not answer within {0:?}, so this gather is incomplete; the next one asks again")]
+    Timeout(Duration),
+    /// A datagram was larger than the buffer, and its end is lost.
+    #[error(
+        "a netlink reply of {length} bytes did not fit {capacity}, so records were lost; reading again with more room"
+    )]
+    Truncated {
+        /// Bytes that the kernel had.
+        length: usize,
+        /// Bytes that there was room for.
+        capacity: usize,
+    },
+    /// A change of the table under a dump made it inconsistent, as often as it was tried.
+    #[error(
+        "the IPVS table kept changing while it was read, so this gather may be incomplete; the next one reads again"
+    )]
+    Interrupted,
+    /// The kernel answered with an error.
+    #[error(
+        "the kernel refused the IPVS request ({0}), so this gather is incomplete; the next one asks again"
+    )]
+    Refused(io::Error),
+    /// The kernel answered in a way that is none.
+    #[error(
+        "the kernel's netlink answer makes no sense ({0}), so this gather is incomplete; the next one asks again"
+    )]
+    Nonsense(&'static str),
+    /// The socket itself.
+    #[error("the netlink socket failed ({0}), so this gather is incomplete; the next one opens a new one")]
+    Socket(io::Error),
+}
+
+impl Failure {
+    /// A few words that stay the same while the state lasts: the field `reason` of `ipvs_observer`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Absent => "ip_vs not loaded",
+            Self::NotPermitted => "not permitted (CAP_NET_ADMIN)",
+            Self::Timeout(_) => "netlink timeout",
+            Self::Truncated { .. } => "netlink reply truncated",
+            Self::Interrupted => "table changed while it was read",
+            Self::Refused(_) => "netlink request refused",
+            Self::Nonsense(_) => "netlink answer not understood",
+            Self::Socket(_) => "netlink socket failed",
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What IPVS tells through `/proc`: whether it is there, its totals, whether its counters move.
+//!
+//! Readable without any privilege, so this much works even where netlink is refused. `thread-self` is the
+//! reading thread's network namespace, which `self` is not in a thread that changed it.
+
+use std::{fs, io, path::Path};
+
+use crate::model::{Stats, Totals};
+
+/// Present as soon as IPVS is, in every namespace.
+const TABLE: &str = "/proc/thread-self/net/ip_vs";
+const STATS: &str = "/proc/thread-self/net/ip_vs_stats";
+const RUN_ESTIMATION: &str = "/proc/sys/net/ipv4/vs/run_estimation";
+const ESTIMATION_CPUS: &str = "/proc/sys/net/ipv4/vs/est_cpulist";
+
+/// Whether IPVS is loaded, or built in. Asked here and not by resolving the netlink family, because that would
+/// have the kernel load the module, and that is the user's choice.
+pub fn present() -> bool {
+    Path::new(TABLE).exists()
+}
+
+/// The namespace's totals.
+///
+/// # Errors
+/// The file cannot be read or is not as the kernel writes it.
+pub fn totals() -> io::Result<Totals> {
+    let text = fs::read_to_string(STATS)?;
+    let stats = parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, STATS))?;
+    Ok(Totals {
+        stats,
+        estimation: estimation(),
+    })
+}
+
+/// Both settings are absent on kernels that always estimate, and then counters move.
+fn estimation() -> bool {
+    let on = fs::read_to_string(RUN_ESTIMATION).map_or(true, |text| text.trim() != "0");
+    let cpus = fs::read_to_string(ESTIMATION_CPUS).map_or(true, |text| !text.trim().is_empty());
+    on && cpus
+}
+
+/// Two rows of five hexadecimal numbers, each below two lines of headings.
+fn parse(text: &str) -> Option<Stats> {
+    let mut rows = text.lines().filter_map(|line| {
+        let mut numbers = [0; 5];
+        let mut words = line.split_whitespace();
+        for number in &mut numbers {
+            *number = u64::from_str_radix(words.next()?, 16).ok()?;
+        }
+        words.next().is_none().then_some(numbers)
+    });
+    let [connections, pkts_in, pkts_out, bytes_in, bytes_out] = rows.next()?;
+    let [cps, pps_in, pps_out, bps_in, bps_out] = rows.next()?;
+    Some(Stats {
+        connections,
+        pkts_in,
+        pkts_out,
+        bytes_in,
+        bytes_out,
+        cps,
+        pps_in,
+        pps_out,
+        bps_in,
+        bps_out,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn totals_are_read_as_the_kernel_writes_them() -> Result<(), &'static str> {
+        let text = "   Total Incoming Outgoing         Incoming         Outgoing\n   \
+                    Conns  Packets  Packets            Bytes            Bytes\n      \
+                    1F       3E8      3E7           1000F               FF\n\n \
+                    Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n       \
+                    1        2        3               A0                5\n";
+        let stats = parse(text).ok_or("not parsed")?;
+        assert_eq!(
+            (stats.connections, stats.pkts_in, stats.pkts_out),
+            (31, 1000, 999)
+        );
+        assert_eq!((stats.bytes_in, stats.bytes_out), (0x1000f, 255));
+        assert_eq!(
+            (
+                stats.cps,
+                stats.pps_in,
+                stats.pps_out,
+                stats.bps_in,
+                stats.bps_out
+            ),
+            (1, 2, 3, 160, 5)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_cut_short_is_not_taken_for_zeros() {
+        assert_eq!(parse("   Total Incoming\n 1 2 3\n"), None);
+        assert_eq!(parse(""), None);
+    }
+}
