@@ -1,2 +1,52 @@
 //! Parse, run, exit code.
-fn main() {}
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use ipvs_observer::{
+    cli::{Cli, Command},
+    commands, log,
+};
+
+/// The command line or the environment was wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(message) => return usage(&message),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::write(log::Level::Error, &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Collect(args) => commands::collect::run(args.into()),
+        Command::Record => commands::record::run(),
+    }
+}
+
+fn usage(message: &clap::Error) -> ExitCode {
+    if message.use_stderr() && !io::stderr().is_terminal() {
+        // Telegraf reads stderr line by line and tells levels by their letters.
+        let text = message.to_string();
+        log::write(log::Level::Error, text.strip_prefix("error: ").unwrap_or(&text));
+        return ExitCode::from(USAGE);
+    }
+    // Help into a closed pipe is no failure.
+    let _ = message.print();
+    if message.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

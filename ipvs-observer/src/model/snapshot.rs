@@ -77,8 +77,8 @@ pub struct Snapshot {
     pub daemons: Vec<Daemon>,
     /// Totals.
     pub totals: Option<Totals>,
-    /// Whether the service table was read to its end.
-    pub complete: bool,
+    /// How many services the namespace has, wanted or not; none if their table was not read to its end.
+    pub services_in_namespace: Option<usize>,
 }
 
 impl Snapshot {
@@ -89,7 +89,7 @@ impl Snapshot {
         self.info = None;
         self.timeouts = None;
         self.totals = None;
-        self.complete = false;
+        self.services_in_namespace = None;
     }
 
     /// Forgets the services and their destinations, to read them again.

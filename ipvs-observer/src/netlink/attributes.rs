@@ -73,7 +73,7 @@ impl<'a> Attribute<'a> {
 }
 
 /// The attributes in a stretch of bytes, one after the other. Ends at the first that does not fit, and says so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
 }

@@ -27,7 +27,7 @@ fn part(reply: Attributes<'_>, kind: u16) -> Result<Attributes<'_>, Malformed> {
     })
 }
 
-/// A service, from a reply to `GetService`.
+/// A service, from a reply to `Service`.
 pub fn service(reply: Attributes<'_>) -> Result<Service, Malformed> {
     let (mut family, mut protocol, mut address, mut port, mut mark) = (None, 0, [0; 16], 0, 0);
     let (mut scheduler, mut engine) = (Name::default(), Name::default());
@@ -76,7 +76,7 @@ pub fn service(reply: Attributes<'_>) -> Result<Service, Malformed> {
     })
 }
 
-/// A destination of a service of `family`, from a reply to `GetDestination`.
+/// A destination of a service of `family`, from a reply to `Destination`.
 pub fn destination(reply: Attributes<'_>, family: Family) -> Result<Destination, Malformed> {
     let (mut family, mut address, mut port) = (family, None, 0);
     let (mut method, mut weight, mut upper, mut lower) = (0, 0, 0, 0);
@@ -164,7 +164,7 @@ fn stats(narrow: Option<Attribute<'_>>, wide: Option<Attribute<'_>>) -> Result<S
     Ok(stats)
 }
 
-/// Version and table size, from a reply to `GetInfo`.
+/// Version and table size, from a reply to `Info`.
 pub fn info(reply: Attributes<'_>) -> Result<Info, Malformed> {
     let mut found = Info {
         version: 0,
@@ -181,7 +181,7 @@ pub fn info(reply: Attributes<'_>) -> Result<Info, Malformed> {
     Ok(found)
 }
 
-/// Timeouts, from a reply to `GetConfig`. A kernel without TCP or UDP support in IPVS leaves them out: 0.
+/// Timeouts, from a reply to `Config`. A kernel without TCP or UDP support in IPVS leaves them out: 0.
 pub fn timeouts(reply: Attributes<'_>) -> Result<Timeouts, Malformed> {
     let mut found = Timeouts {
         tcp: 0,
@@ -200,7 +200,7 @@ pub fn timeouts(reply: Attributes<'_>) -> Result<Timeouts, Malformed> {
     Ok(found)
 }
 
-/// A synchronisation daemon, from a reply to `GetDaemon`.
+/// A synchronisation daemon, from a reply to `Daemon`.
 pub fn daemon(reply: Attributes<'_>) -> Result<Daemon, Malformed> {
     let mut found = Daemon {
         role: DaemonRole::Other(0),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Failure, decode, procfs,
+    Failure, Kernel, Running, decode, procfs,
     socket::{Replies, Socket},
     wire::Command,
 };
@@ -32,8 +32,8 @@ pub struct Counters {
 }
 
 /// Reads one network namespace's IPVS, again and again.
-#[derive(Debug, Default)]
 pub struct Reader {
+    kernel: Box<dyn Kernel>,
     socket: Option<Socket>,
     room: usize,
     counters: Counters,
@@ -42,7 +42,35 @@ pub struct Reader {
     vanished: Vec<usize>,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new(Box::new(Running))
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Reader")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Reader {
+    /// A reader of `kernel`.
+    pub fn new(kernel: Box<dyn Kernel>) -> Self {
+        Self {
+            kernel,
+            socket: None,
+            room: 0,
+            counters: Counters::default(),
+            services: HashMap::new(),
+            destinations: HashSet::new(),
+            vanished: Vec::new(),
+        }
+    }
+
     /// What went wrong so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -59,11 +87,11 @@ impl Reader {
         wanted: &dyn Fn(&Service) -> bool,
     ) -> Result<(), Failure> {
         snapshot.clear();
-        if !procfs::present() {
+        if !procfs::present(self.kernel.as_mut()) {
             self.socket = None;
             return Err(Failure::Absent);
         }
-        snapshot.totals = procfs::totals().ok();
+        snapshot.totals = procfs::totals(self.kernel.as_mut()).ok();
         let outcome = self.tables(snapshot, wanted);
         if let Err(failure) = &outcome {
             // Whatever state the socket is in, the next gather begins with a new one.
@@ -81,24 +109,24 @@ impl Reader {
     fn tables(&mut self, snapshot: &mut Snapshot, wanted: &dyn Fn(&Service) -> bool) -> Result<(), Failure> {
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
-            None => Socket::open(TIMEOUT, self.room)?,
+            None => Socket::open(self.kernel.as_mut(), TIMEOUT, self.room)?,
         };
         socket.resolve()?;
-        socket.ask(Command::GetInfo, None, &mut |reply| {
+        socket.ask(Command::Info, None, &mut |reply| {
             snapshot.info = Some(decode::info(reply)?);
             Ok(())
         })?;
-        socket.ask(Command::GetConfig, None, &mut |reply| {
+        socket.ask(Command::Config, None, &mut |reply| {
             snapshot.timeouts = Some(decode::timeouts(reply)?);
             Ok(())
         })?;
-        socket.dump(Command::GetDaemon, None, &mut |reply| {
+        socket.dump(Command::Daemon, None, &mut |reply| {
             snapshot.daemons.push(decode::daemon(reply)?);
             Ok(())
         })?;
         self.services(&mut socket, snapshot)?;
+        snapshot.services_in_namespace = Some(snapshot.virtual_servers().len());
         snapshot.retain_services(wanted);
-        snapshot.complete = true;
         let outcome = self.all_destinations(&mut socket, snapshot);
         // Kept for the next gather; `read` drops it if this one failed.
         self.socket = Some(socket);
@@ -112,7 +140,7 @@ impl Reader {
                 services, counters, ..
             } = self;
             services.clear();
-            let replies = socket.dump(Command::GetService, None, &mut |reply| {
+            let replies = socket.dump(Command::Service, None, &mut |reply| {
                 let service = decode::service(reply)?;
                 match services.get(&service.key) {
                     Some(&place) => {
@@ -159,6 +187,9 @@ impl Reader {
         if !self.vanished.is_empty() {
             self.counters.vanished += self.vanished.len() as u64;
             snapshot.remove_services(&self.vanished);
+            snapshot.services_in_namespace = snapshot
+                .services_in_namespace
+                .map(|count| count - self.vanished.len());
         }
         first_failure.map_or(Ok(()), Err)
     }
@@ -179,7 +210,7 @@ impl Reader {
         };
         for _ in 0..ATTEMPTS {
             snapshot.begin_destinations(place);
-            let outcome = socket.dump(Command::GetDestination, Some(&key), &mut |reply| {
+            let outcome = socket.dump(Command::Destination, Some(&key), &mut |reply| {
                 snapshot.push_destination(decode::destination(reply, key.family())?);
                 Ok(())
             });
@@ -241,7 +272,7 @@ impl Reader {
 
 fn exists(socket: &mut Socket, key: &ServiceKey) -> Result<bool, Failure> {
     const ESRCH: i32 = 3;
-    match socket.ask(Command::GetService, Some(key), &mut |_| Ok(())) {
+    match socket.ask(Command::Service, Some(key), &mut |_| Ok(())) {
         Ok(_) => Ok(true),
         Err(Failure::Refused(error)) if error.raw_os_error() == Some(ESRCH) => Ok(false),
         Err(Failure::Refused(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -6,13 +6,17 @@
 pub mod attributes;
 pub mod decode;
 mod dump;
+mod kernel;
 mod procfs;
+mod recording;
 mod socket;
 mod wire;
 
 use std::{io, time::Duration};
 
 pub use dump::{Counters, Reader};
+pub use kernel::{Channel, Kernel, Running};
+pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
 /// A reply that does not hold what its type needs.

@@ -3,8 +3,9 @@
 //! Readable without any privilege, so this much works even where netlink is refused. `thread-self` is the
 //! reading thread's network namespace, which `self` is not in a thread that changed it.
 
-use std::{fs, io, path::Path};
+use std::io;
 
+use super::Kernel;
 use crate::model::{Stats, Totals};
 
 /// Present as soon as IPVS is, in every namespace.
@@ -15,28 +16,28 @@ const ESTIMATION_CPUS: &str = "/proc/sys/net/ipv4/vs/est_cpulist";
 
 /// Whether IPVS is loaded, or built in. Asked here and not by resolving the netlink family, because that would
 /// have the kernel load the module, and that is the user's choice.
-pub fn present() -> bool {
-    Path::new(TABLE).exists()
+pub(super) fn present(kernel: &mut dyn Kernel) -> bool {
+    kernel.exists(TABLE)
 }
 
 /// The namespace's totals.
 ///
 /// # Errors
 /// The file cannot be read or is not as the kernel writes it.
-pub fn totals() -> io::Result<Totals> {
-    let text = fs::read_to_string(STATS)?;
+pub(super) fn totals(kernel: &mut dyn Kernel) -> io::Result<Totals> {
+    let text = kernel.read(STATS)?;
     let stats = parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, STATS))?;
+    // Both settings are absent on kernels that always estimate, and then counters move.
+    let on = kernel
+        .read(RUN_ESTIMATION)
+        .map_or(true, |text| text.trim() != "0");
+    let cpus = kernel
+        .read(ESTIMATION_CPUS)
+        .map_or(true, |text| !text.trim().is_empty());
     Ok(Totals {
         stats,
-        estimation: estimation(),
+        estimation: on && cpus,
     })
-}
-
-/// Both settings are absent on kernels that always estimate, and then counters move.
-fn estimation() -> bool {
-    let on = fs::read_to_string(RUN_ESTIMATION).map_or(true, |text| text.trim() != "0");
-    let cpus = fs::read_to_string(ESTIMATION_CPUS).map_or(true, |text| !text.trim().is_empty());
-    on && cpus
 }
 
 /// Two rows of five hexadecimal numbers, each below two lines of headings.

@@ -1,23 +1,12 @@
-//! One generic netlink socket: requests out, replies in, nothing lost unnoticed.
+//! Generic netlink over a channel: requests out, replies in, nothing lost unnoticed.
 //!
-//! neli gives the socket. The bytes are our own, because its builders allocate for every attribute and its
-//! readers neither check for truncation nor look at `NLM_F_DUMP_INTR` or the status of a `DONE`.
+//! The bytes are our own, because neli's builders allocate for every attribute and its readers neither check for
+//! truncation nor look at `NLM_F_DUMP_INTR` or the status of a `DONE`.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
-    time::Duration,
-};
-
-use neli::{
-    consts::socket::{Msg, NlFamily},
-    socket::NlSocket,
-    utils::Groups,
-};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use std::{io, time::Duration};
 
 use super::{
-    Failure, Malformed,
+    Channel, Failure, Kernel, Malformed,
     attributes::{Attributes, Writer, aligned},
     wire::{Command, FAMILY, VERSION, service, top},
 };
@@ -58,7 +47,7 @@ pub struct Replies {
 
 /// A socket to the family.
 pub struct Socket {
-    socket: NlSocket,
+    channel: Box<dyn Channel>,
     buffer: Vec<u8>,
     request: Vec<u8>,
     sequence: u32,
@@ -76,17 +65,13 @@ impl std::fmt::Debug for Socket {
 }
 
 impl Socket {
-    /// Opens a socket in the network namespace of the calling thread. No reply is waited for longer than
-    /// `timeout`; `room` is the least size of the receive buffer in bytes.
-    pub fn open(timeout: Duration, room: usize) -> Result<Self, Failure> {
-        let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty()).map_err(Failure::Socket)?;
-        // SAFETY: the descriptor is open as long as `socket`, which outlives the borrow.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
-        set_socket_timeout(descriptor, Timeout::Recv, Some(timeout))
-            .map_err(|error| Failure::Socket(error.into()))?;
+    /// Opens a socket. No reply is waited for longer than `timeout`; `room` is the least size of the receive
+    /// buffer in bytes.
+    pub fn open(kernel: &mut dyn Kernel, timeout: Duration, room: usize) -> Result<Self, Failure> {
+        let channel = kernel.open(timeout).map_err(Failure::Socket)?;
         let buffer = vec![0; BUFFER.max(room)];
         Ok(Self {
-            socket,
+            channel,
             buffer,
             request: Vec::with_capacity(128),
             sequence: 0,
@@ -184,9 +169,7 @@ impl Socket {
     ) -> Result<Replies, Failure> {
         let length = self.request.len() as u32;
         self.request[..4].copy_from_slice(&length.to_ne_bytes());
-        self.socket
-            .send(&self.request, Msg::empty())
-            .map_err(Failure::Socket)?;
+        self.channel.send(&self.request).map_err(Failure::Socket)?;
         let mut replies = Replies::default();
         loop {
             let length = self.receive()?;
@@ -201,15 +184,14 @@ impl Socket {
 
     fn receive(&mut self) -> Result<usize, Failure> {
         loop {
-            // With MSG_TRUNC the length is what the kernel had, not what there was room for.
-            match self.socket.recv(&mut self.buffer[..], Msg::TRUNC) {
-                Ok((length, _)) if length > self.buffer.len() => {
+            match self.channel.receive(&mut self.buffer) {
+                Ok(length) if length > self.buffer.len() => {
                     return Err(Failure::Truncated {
                         length,
                         capacity: self.buffer.len(),
                     });
                 }
-                Ok((length, _)) => return Ok(length),
+                Ok(length) => return Ok(length),
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {

@@ -5,20 +5,20 @@ pub const FAMILY: &str = "IPVS";
 /// The family's version.
 pub const VERSION: u8 = 1;
 
-/// The commands that read. There is none here that writes: this program never changes a table.
+/// What can be asked for: the `GET` commands. There is none here that writes: this program never changes a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Command {
     /// One service, or all of them.
-    GetService = 4,
+    Service = 4,
     /// The destinations of a service; only as a dump.
-    GetDestination = 8,
+    Destination = 8,
     /// The synchronisation daemons; only as a dump.
-    GetDaemon = 11,
+    Daemon = 11,
     /// The timeouts.
-    GetConfig = 13,
+    Config = 13,
     /// Version and connection table.
-    GetInfo = 15,
+    Info = 15,
 }
 
 /// Top-level attributes.
@@ -37,7 +37,7 @@ pub mod top {
     pub const TIMEOUT_UDP: u16 = 6;
 }
 
-/// Attributes of a reply to `GetInfo`, which uses the top level's numbers again.
+/// Attributes of a reply to `Info`, which uses the top level's numbers again.
 pub mod info {
     /// u32, a byte for each part.
     pub const VERSION: u16 = 1;

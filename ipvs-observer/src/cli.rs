@@ -1,0 +1,178 @@
+//! Flags as typed. Each is defined once, here; help and environment variables follow.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+
+use crate::{
+    points::Schema,
+    settings::{self, Precision, ProbeMode, ServiceSpec},
+};
+
+/// Observes Linux Virtual Server (IPVS): its counters, and why its scheduler chose.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ipvs-observer",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Gather, and write InfluxDB line protocol
+    Collect(CollectArgs),
+    /// Write down what the kernel says of IPVS, for a report or a test
+    #[command(hide = true)]
+    Record,
+}
+
+/// The flags of `collect`.
+#[derive(Args, Debug)]
+pub struct CollectArgs {
+    /// Gather period, aligned to the clock: 10s, 500ms, 1m
+    #[arg(
+        long, value_name = "DURATION", default_value = "10s", value_parser = settings::interval,
+        allow_hyphen_values = true, env = "IPVS_OBSERVER_INTERVAL"
+    )]
+    interval: Duration,
+
+    /// Gather once, at once, and exit
+    #[arg(
+        long, conflicts_with = "count", env = "IPVS_OBSERVER_ONCE", value_parser = BoolishValueParser::new()
+    )]
+    once: bool,
+
+    /// Gather this many times and exit
+    #[arg(
+        long, value_name = "N", value_parser = settings::count, allow_hyphen_values = true,
+        env = "IPVS_OBSERVER_COUNT"
+    )]
+    count: Option<u64>,
+
+    /// Which series: all, or exactly those of Telegraf's inputs.ipvs
+    #[arg(
+        long,
+        value_name = "SCHEMA",
+        default_value = "full",
+        env = "IPVS_OBSERVER_SCHEMA"
+    )]
+    schema: SchemaArg,
+
+    /// Write unsigned fields as such (Telegraf's influx_uint_support), not as signed ones of at most 2^63-1
+    #[arg(long, env = "IPVS_OBSERVER_UNSIGNED", value_parser = BoolishValueParser::new())]
+    unsigned: bool,
+
+    /// Round timestamps down to it [default: s, or ms where the interval is under 1s]
+    #[arg(long, value_name = "UNIT", env = "IPVS_OBSERVER_PRECISION")]
+    precision: Option<PrecisionArg>,
+
+    /// eBPF probes: whatever this kernel allows, all or fail, or none
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "IPVS_OBSERVER_PROBES"
+    )]
+    probes: ProbesArg,
+
+    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47; repeatable
+    #[arg(
+        long = "service",
+        value_name = "SPEC",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        env = "IPVS_OBSERVER_SERVICE"
+    )]
+    services: Vec<ServiceSpec>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SchemaArg {
+    Full,
+    Telegraf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionArg {
+    Ns,
+    Us,
+    Ms,
+    S,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProbesArg {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<CollectArgs> for settings::Collect {
+    fn from(args: CollectArgs) -> Self {
+        Self {
+            interval: args.interval,
+            count: if args.once { Some(1) } else { args.count },
+            once: args.once,
+            schema: match args.schema {
+                SchemaArg::Full => Schema::Full,
+                SchemaArg::Telegraf => Schema::Telegraf,
+            },
+            unsigned: args.unsigned,
+            precision: args.precision.map_or_else(
+                || Precision::fitting(args.interval),
+                |precision| match precision {
+                    PrecisionArg::Ns => Precision::Nanoseconds,
+                    PrecisionArg::Us => Precision::Microseconds,
+                    PrecisionArg::Ms => Precision::Milliseconds,
+                    PrecisionArg::S => Precision::Seconds,
+                },
+            ),
+            probes: match args.probes {
+                ProbesArg::Auto => ProbeMode::Auto,
+                ProbesArg::On => ProbeMode::On,
+                ProbesArg::Off => ProbeMode::Off,
+            },
+            services: args.services,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_is_defined_without_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_a_verb_has_its_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command
+                .get_arguments()
+                .filter(|flag| flag.get_id() != "help" && flag.get_id() != "version")
+            {
+                let name = flag
+                    .get_long()
+                    .unwrap_or_default()
+                    .replace('-', "_")
+                    .to_uppercase();
+                let expected = format!("IPVS_OBSERVER_{name}");
+                assert_eq!(
+                    flag.get_env().and_then(|name| name.to_str()),
+                    Some(expected.as_str())
+                );
+            }
+        }
+    }
+}

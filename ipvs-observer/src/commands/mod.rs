@@ -1,0 +1,4 @@
+//! The verbs, one a file. Each reads as its pipeline.
+
+pub mod collect;
+pub mod record;

@@ -1,0 +1,17 @@
+//! `record`: what the kernel says of IPVS, as it says it.
+
+use crate::{
+    model::Snapshot,
+    netlink::{Reader, Recorder},
+    output::Stdout,
+};
+
+/// Gathers once and writes the exchange with the kernel to standard output.
+///
+/// # Errors
+/// The table cannot be read whole, or the output not be written.
+pub fn run() -> anyhow::Result<()> {
+    let recorder = Recorder::default();
+    Reader::new(Box::new(recorder.clone())).read(&mut Snapshot::default(), &|_| true)?;
+    Ok(Stdout::new().write(recorder.text().as_bytes())?)
+}

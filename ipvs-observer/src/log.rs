@@ -1,0 +1,50 @@
+//! Messages to people, on stderr.
+//!
+//! On a terminal they begin as a command's messages do; elsewhere with the letters by which Telegraf knows their
+//! level. A message is one line.
+
+use std::io::{self, IsTerminal, Write};
+
+/// How much a message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is missing and the rest works.
+    Warning,
+    /// Something changed for the better, or is worth knowing.
+    Info,
+}
+
+impl Level {
+    fn prefix(self, terminal: bool) -> &'static str {
+        match (self, terminal) {
+            (Self::Error, true) => "error: ",
+            (Self::Warning, true) => "warning: ",
+            (Self::Info, true) => "",
+            (Self::Error, false) => "E! ",
+            (Self::Warning, false) => "W! ",
+            (Self::Info, false) => "I! ",
+        }
+    }
+}
+
+/// Writes a message, as one line. A stderr that is closed or full takes nothing away from the work: the message
+/// is then lost.
+pub fn write(level: Level, message: &str) {
+    let stderr = io::stderr();
+    let mut text = String::from(level.prefix(stderr.is_terminal()));
+    for (index, line) in message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .enumerate()
+    {
+        if index > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(line);
+    }
+    text.push('\n');
+    let _ = stderr.lock().write_all(text.as_bytes());
+}

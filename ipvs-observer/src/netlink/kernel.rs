@@ -1,0 +1,81 @@
+//! The running kernel, and what stands for it.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
+
+use neli::{
+    consts::socket::{Msg, NlFamily},
+    socket::NlSocket,
+    utils::Groups,
+};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+/// Where IPVS is asked: the running kernel, or a recording of what one said.
+pub trait Kernel: Send {
+    /// Whether a file is there.
+    fn exists(&mut self, path: &str) -> bool;
+    /// A file's text.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    fn read(&mut self, path: &str) -> io::Result<String>;
+    /// Opens a channel that waits for no reply longer than `timeout`.
+    ///
+    /// # Errors
+    /// The system gives no socket.
+    fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>>;
+}
+
+/// Datagrams to and from generic netlink.
+pub trait Channel: Send {
+    /// Sends one.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    fn send(&mut self, request: &[u8]) -> io::Result<()>;
+    /// Receives one and returns its length, which is more than the buffer's where its end was cut off.
+    ///
+    /// # Errors
+    /// None came in time (`WouldBlock`), or the system refuses.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// The running kernel, seen from the network namespace of the calling thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Running;
+
+impl Kernel for Running {
+    fn exists(&mut self, path: &str) -> bool {
+        Path::new(path).exists()
+    }
+
+    fn read(&mut self, path: &str) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
+    fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
+        // SAFETY: the descriptor is open as long as `socket`, which outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+        set_socket_timeout(descriptor, Timeout::Recv, Some(timeout))?;
+        Ok(Box::new(Netlink(socket)))
+    }
+}
+
+struct Netlink(NlSocket);
+
+impl Channel for Netlink {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        // Netlink takes a datagram whole or not at all.
+        self.0.send(request, Msg::empty()).map(|_| ())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // With MSG_TRUNC the length is what the kernel had, not what there was room for.
+        self.0.recv(buffer, Msg::TRUNC).map(|(length, _)| length)
+    }
+}

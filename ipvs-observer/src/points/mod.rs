@@ -1,0 +1,108 @@
+//! Observations to measurements: which tags and fields each line has.
+//!
+//! Owns: the names that a user queries, in both schemas. Refuses to know: the syntax of a line, where the
+//! numbers come from. `docs/metrics.md` lists what is written here.
+
+mod namespace;
+mod observer;
+mod real_server;
+mod virtual_server;
+
+use std::fmt;
+
+use crate::{
+    line::{Encoder, Tags},
+    model::{Address, ServiceKey, Snapshot, Stats},
+};
+
+pub use observer::{Observer, Status};
+
+/// Which series are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schema {
+    /// Everything.
+    #[default]
+    Full,
+    /// Exactly the series of Telegraf's `inputs.ipvs`.
+    Telegraf,
+}
+
+/// Writes the measurements of a gather.
+#[derive(Debug)]
+pub struct Points {
+    schema: Schema,
+    netns: Option<String>,
+    virtual_tags: Tags,
+}
+
+impl Points {
+    /// A writer for `schema`; with `netns` each line carries that tag.
+    pub fn new(schema: Schema, netns: Option<String>) -> Self {
+        Self {
+            schema,
+            netns,
+            virtual_tags: Tags::default(),
+        }
+    }
+
+    /// Writes everything that a snapshot holds: each virtual server followed by its real servers, then the
+    /// totals. `filtered` says that the snapshot holds only some of the namespace's services.
+    pub fn snapshot(&mut self, encoder: &mut Encoder, snapshot: &Snapshot, filtered: bool, timestamp: u64) {
+        for server in snapshot.virtual_servers() {
+            let destinations = snapshot.destinations(server);
+            self.virtual_server(encoder, server, destinations, timestamp);
+            self.real_servers(encoder, &server.service, destinations, timestamp);
+        }
+        if self.schema == Schema::Full {
+            self.namespace(encoder, snapshot, filtered, timestamp);
+        }
+    }
+
+    fn netns(&self) -> &str {
+        self.netns.as_deref().unwrap_or_default()
+    }
+}
+
+/// The eight fields that Telegraf's plugin has for both kinds of server.
+fn telegraf_stats(line: &mut crate::line::Line<'_>, stats: &Stats) {
+    line.unsigned("connections", stats.connections)
+        .unsigned("pkts_in", stats.pkts_in)
+        .unsigned("pkts_out", stats.pkts_out)
+        .unsigned("bytes_in", stats.bytes_in)
+        .unsigned("bytes_out", stats.bytes_out)
+        .unsigned("pps_in", stats.pps_in)
+        .unsigned("pps_out", stats.pps_out)
+        .unsigned("cps", stats.cps);
+}
+
+/// An address as a tag has it.
+struct AddressTag(Address, Schema);
+
+impl fmt::Display for AddressTag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Go writes an IPv4-mapped IPv6 address as IPv4, and Telegraf's series carry it so.
+        if let (Schema::Telegraf, std::net::IpAddr::V6(ip)) = (self.1, self.0.ip())
+            && let Some(mapped) = ip.to_ipv4_mapped()
+        {
+            return write!(formatter, "{mapped}");
+        }
+        fmt::Display::fmt(&self.0, formatter)
+    }
+}
+
+/// The tags of a service in the lines of its real servers.
+fn virtual_tags(tags: &mut Tags, key: &ServiceKey, schema: Schema) {
+    tags.clear();
+    match key {
+        ServiceKey::Fwmark { mark, .. } => tags.add("virtual_fwmark", mark),
+        ServiceKey::Endpoint {
+            address,
+            protocol,
+            port,
+        } => {
+            tags.add("virtual_address", AddressTag(*address, schema));
+            tags.add("virtual_port", port);
+            tags.add("virtual_protocol", protocol);
+        }
+    }
+}

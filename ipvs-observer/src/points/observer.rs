@@ -1,0 +1,95 @@
+//! `ipvs_observer`: the program itself.
+
+use super::Points;
+use crate::{line::Encoder, netlink};
+
+/// How much of the work can be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// All of it.
+    #[default]
+    Ok,
+    /// Some of it; the reason says what is missing.
+    Degraded,
+    /// The table cannot be read.
+    Unavailable,
+}
+
+impl Status {
+    /// The status as the field has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What one line of `ipvs_observer` says. Durations are of this gather, in nanoseconds; all else counts since
+/// the start.
+#[derive(Clone, Debug, Default)]
+pub struct Observer {
+    /// How much of the work can be done.
+    pub status: Status,
+    /// Why not all of it; empty if it can.
+    pub reason: String,
+    /// From the gather's beginning to this line.
+    pub gather_ns: u64,
+    /// Reading the table.
+    pub dump_ns: u64,
+    /// Writing the lines before this one.
+    pub encode_ns: u64,
+    /// What went wrong with dumps.
+    pub dumps: netlink::Counters,
+    /// Gathers that were left out because the one before took too long.
+    pub gathers_skipped: u64,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// What the probes say of themselves; none under `--probes off`.
+    pub probes: Option<ProbeHealth>,
+}
+
+/// What the probes say of themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeHealth {
+    /// Probes attached.
+    pub attached: u64,
+    /// Probes that this kernel or these privileges do not allow.
+    pub missing: u64,
+    /// Calls that the probes saw.
+    pub events: u64,
+    /// Events that were lost on the way.
+    pub lost: u64,
+    /// Entries without a return, or returns without an entry.
+    pub unpaired: u64,
+}
+
+impl Points {
+    /// Writes the line.
+    pub fn observer(&self, encoder: &mut Encoder, observer: &Observer, timestamp: u64) {
+        let lines = encoder.lines() + 1;
+        let mut line = encoder.line("ipvs_observer");
+        line.tag("netns", self.netns());
+        line.string("status", observer.status.name())
+            .string("reason", &observer.reason);
+        line.unsigned("gather_ns", observer.gather_ns)
+            .unsigned("dump_ns", observer.dump_ns)
+            .unsigned("encode_ns", observer.encode_ns)
+            .unsigned("dump_errors", observer.dumps.errors)
+            .unsigned("dump_repeats", observer.dumps.repeats)
+            .unsigned("dump_duplicates", observer.dumps.duplicates)
+            .unsigned("dump_vanished", observer.dumps.vanished)
+            .unsigned("gathers_skipped", observer.gathers_skipped)
+            .unsigned("lines", lines)
+            .unsigned("rss_bytes", observer.rss_bytes);
+        if let Some(probes) = &observer.probes {
+            line.unsigned("probes", probes.attached)
+                .unsigned("probes_missing", probes.missing)
+                .unsigned("events", probes.events)
+                .unsigned("events_lost", probes.lost)
+                .unsigned("events_unpaired", probes.unpaired);
+        }
+        line.end(timestamp);
+    }
+}

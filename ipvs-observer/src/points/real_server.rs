@@ -1,0 +1,47 @@
+//! `ipvs_real_server`.
+
+use super::{AddressTag, Points, Schema, telegraf_stats, virtual_tags};
+use crate::{
+    line::Encoder,
+    model::{Destination, Service},
+};
+
+impl Points {
+    pub(super) fn real_servers(
+        &mut self,
+        encoder: &mut Encoder,
+        service: &Service,
+        destinations: &[Destination],
+        timestamp: u64,
+    ) {
+        virtual_tags(&mut self.virtual_tags, &service.key, self.schema);
+        for destination in destinations {
+            let mut line = encoder.line("ipvs_real_server");
+            let key = &destination.key;
+            line.tag("address", AddressTag(key.address, self.schema))
+                .tag("address_family", key.address.family());
+            line.tag("netns", self.netns())
+                .tag("port", key.port)
+                .tags(&self.virtual_tags);
+            line.signed("active_connections", destination.active)
+                .signed("inactive_connections", destination.inactive);
+            telegraf_stats(&mut line, &destination.stats);
+            if self.schema == Schema::Full {
+                line.unsigned("weight", destination.weight.into())
+                    .unsigned("persistent_connections", destination.persistent.into())
+                    .unsigned("upper_threshold", destination.upper_threshold.into())
+                    .unsigned("lower_threshold", destination.lower_threshold.into())
+                    .unsigned("bps_in", destination.stats.bps_in)
+                    .unsigned("bps_out", destination.stats.bps_out)
+                    .string("forward", destination.forward.name());
+                if let Some(tunnel) = destination.tunnel {
+                    line.string("tunnel", tunnel.kind.name());
+                    if tunnel.port != 0 {
+                        line.unsigned("tunnel_port", tunnel.port.into());
+                    }
+                }
+            }
+            line.end(timestamp);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Settings as checked: what a run does, whatever way it was told.
+
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use crate::{
+    model::{Address, Family, Protocol, ServiceKey},
+    points::Schema,
+};
+
+/// What `collect` does.
+#[derive(Clone, Debug)]
+pub struct Collect {
+    /// The gather period.
+    pub interval: Duration,
+    /// How many gathers; none: until stopped.
+    pub count: Option<u64>,
+    /// Gather at once and exit, without waiting for the clock.
+    pub once: bool,
+    /// Which series.
+    pub schema: Schema,
+    /// Whether unsigned fields are written as such.
+    pub unsigned: bool,
+    /// What timestamps are rounded down to.
+    pub precision: Precision,
+    /// What is asked of the probes.
+    pub probes: ProbeMode,
+    /// Only these services; none: all.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// What is asked of the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeMode {
+    /// Whatever this kernel and these privileges allow.
+    Auto,
+    /// All, or fail.
+    On,
+    /// None.
+    Off,
+}
+
+/// What timestamps are rounded down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Seconds.
+    Seconds,
+}
+
+impl Precision {
+    /// The precision that fits an interval: seconds, or milliseconds where it is shorter than one.
+    pub fn fitting(interval: Duration) -> Self {
+        if interval < Duration::from_secs(1) {
+            Self::Milliseconds
+        } else {
+            Self::Seconds
+        }
+    }
+
+    /// A time in nanoseconds, rounded down; still in nanoseconds.
+    pub fn round(self, nanoseconds: u64) -> u64 {
+        let unit = match self {
+            Self::Nanoseconds => 1,
+            Self::Microseconds => 1_000,
+            Self::Milliseconds => 1_000_000,
+            Self::Seconds => 1_000_000_000,
+        };
+        nanoseconds - nanoseconds % unit
+    }
+}
+
+/// The shortest interval: below it a gather would only chase the one before.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// An interval as written by Telegraf: `10s`, `500ms`, `1m`.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text)
+        .map_err(|_| format!("'{text}' is no duration: write it as 10s, 500ms or 1m"))?;
+    if interval < SHORTEST {
+        return Err("it is shorter than 10ms: write it as 10s, 500ms or 1m".to_owned());
+    }
+    if u64::try_from(interval.as_nanos()).is_err() {
+        return Err("it is longer than time is counted: write it as 10s, 500ms or 1m".to_owned());
+    }
+    Ok(interval)
+}
+
+/// How many gathers: at least one.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("no gather would be made: write how many, as in --count 3".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}: write how many, as in --count 3")),
+    }
+}
+
+/// A service as the user names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceSpec {
+    /// An address, protocol and port.
+    Endpoint {
+        /// The virtual address.
+        address: Address,
+        /// The transport protocol.
+        protocol: Protocol,
+        /// The virtual port.
+        port: u16,
+    },
+    /// A firewall mark, of either family.
+    Fwmark(u32),
+}
+
+impl ServiceSpec {
+    /// Whether it names this service.
+    pub fn matches(&self, key: &ServiceKey) -> bool {
+        match (self, key) {
+            (Self::Fwmark(wanted), ServiceKey::Fwmark { mark, .. }) => wanted == mark,
+            (
+                Self::Endpoint {
+                    address,
+                    protocol,
+                    port,
+                },
+                ServiceKey::Endpoint {
+                    address: other,
+                    protocol: other_protocol,
+                    port: other_port,
+                },
+            ) => address == other && protocol == other_protocol && port == other_port,
+            _ => false,
+        }
+    }
+}
+
+/// What a service looks like, for messages.
+const SERVICE_EXAMPLES: &str = "write it as tcp://10.0.0.1:80, udp://[2001:db8::1]:53 or fwmark:47";
+
+impl FromStr for ServiceSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_service(text).map_err(|reason| format!("{reason}: {SERVICE_EXAMPLES}"))
+    }
+}
+
+fn parse_service(text: &str) -> Result<ServiceSpec, String> {
+    if let Some(mark) = text.strip_prefix("fwmark:") {
+        return match mark.parse() {
+            Ok(0) => Err("a mark of 0 is no mark".to_owned()),
+            Ok(mark) => Ok(ServiceSpec::Fwmark(mark)),
+            Err(_) => Err(format!("'{mark}' is no mark from 1 to 4294967295")),
+        };
+    }
+    let (protocol, rest) = text.split_once("://").ok_or("it has no '://'")?;
+    let protocol = match protocol {
+        "tcp" => Protocol::TCP,
+        "udp" => Protocol::UDP,
+        "sctp" => Protocol::SCTP,
+        other => return Err(format!("'{other}' is none of tcp, udp, sctp")),
+    };
+    let (host, port) = rest.rsplit_once(':').ok_or("it has no port")?;
+    let port = port
+        .parse()
+        .map_err(|_| format!("'{port}' is no port from 0 to 65535"))?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ip: IpAddr = bare
+        .unwrap_or(host)
+        .parse()
+        .map_err(|_| format!("'{host}' is no address"))?;
+    if ip.is_ipv6() != bare.is_some() {
+        return Err("an IPv6 address stands in brackets, an IPv4 address does not".to_owned());
+    }
+    Ok(ServiceSpec::Endpoint {
+        address: Address::from(ip),
+        protocol,
+        port,
+    })
+}
+
+impl fmt::Display for ServiceSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = match *self {
+            Self::Endpoint {
+                address,
+                protocol,
+                port,
+            } => ServiceKey::Endpoint {
+                address,
+                protocol,
+                port,
+            },
+            Self::Fwmark(mark) => ServiceKey::Fwmark {
+                family: Family::INET,
+                mark,
+            },
+        };
+        fmt::Display::fmt(&key, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_read_as_it_is_shown() {
+        for text in [
+            "tcp://10.0.0.1:80",
+            "udp://[2001:db8::1]:53",
+            "sctp://10.0.0.1:0",
+            "fwmark:47",
+        ] {
+            assert_eq!(
+                text.parse::<ServiceSpec>().map(|spec| spec.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_none_says_why_and_shows_one() {
+        for (text, reason) in [
+            ("tcp:/bad", "it has no '://'"),
+            ("http://10.0.0.1:80", "'http' is none"),
+            ("tcp://10.0.0.1", "no address"),
+            ("tcp://10.0.0.1:65536", "'65536' is no port"),
+            ("tcp://2001:db8::1:80", "brackets"),
+            ("tcp://[10.0.0.1]:80", "brackets"),
+            ("fwmark:0", "no mark"),
+            ("fwmark:x", "'x' is no mark"),
+            ("", "it has no '://'"),
+        ] {
+            match text.parse::<ServiceSpec>() {
+                Ok(spec) => assert_eq!(text, "an error", "{spec:?}"),
+                Err(error) if text == "tcp://10.0.0.1" => {
+                    assert!(error.contains("tcp://10.0.0.1:80"), "{error}");
+                }
+                Err(error) => {
+                    assert!(error.contains(reason), "{text}: {error}");
+                    assert!(error.contains("tcp://10.0.0.1:80"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_names_the_services_of_both_families() {
+        let spec = ServiceSpec::Fwmark(5);
+        assert!(spec.matches(&ServiceKey::Fwmark {
+            family: Family::INET,
+            mark: 5
+        }));
+        assert!(spec.matches(&ServiceKey::Fwmark {
+            family: Family::INET6,
+            mark: 5
+        }));
+        assert!(!spec.matches(&ServiceKey::Fwmark {
+            family: Family::INET,
+            mark: 6
+        }));
+    }
+
+    #[test]
+    fn an_interval_that_is_none_says_so_with_an_example() {
+        assert_eq!(interval("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["0s", "-1s", "lots", "10", "9ms", "", "600years"] {
+            assert!(
+                matches!(interval(text), Err(error) if error.contains("10s, 500ms or 1m")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn timestamps_are_rounded_down_and_stay_nanoseconds() {
+        let time = 1_700_000_000_123_456_789;
+        assert_eq!(Precision::Nanoseconds.round(time), time);
+        assert_eq!(Precision::Microseconds.round(time), 1_700_000_000_123_456_000);
+        assert_eq!(Precision::Milliseconds.round(time), 1_700_000_000_123_000_000);
+        assert_eq!(Precision::Seconds.round(time), 1_700_000_000_000_000_000);
+        assert_eq!(
+            Precision::fitting(Duration::from_millis(500)),
+            Precision::Milliseconds
+        );
+        assert_eq!(Precision::fitting(Duration::from_secs(1)), Precision::Seconds);
+    }
+}
