@@ -15,7 +15,7 @@ use crate::{
     model::{Address, ServiceKey, Snapshot, Stats},
 };
 
-pub use observer::{Observer, Status};
+pub use observer::{Observer, ProbeHealth, Status};
 
 /// Which series are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,438 @@
+//! Every number, tag and line against `ipvsadm`'s listings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    ipvsadm::{self, Entry, Name, numbers},
+    observer::{self, endpoint, of, only, service},
+    support::lines::{Line, Value},
+    traffic,
+};
+
+const TABLE: &str = include_str!("table.rules");
+
+const TELEGRAF_STATS: [&str; 8] = [
+    "connections",
+    "pkts_in",
+    "pkts_out",
+    "bytes_in",
+    "bytes_out",
+    "cps",
+    "pps_in",
+    "pps_out",
+];
+
+/// Everything that `ipvsadm` tells, listing by listing.
+#[derive(Debug, PartialEq)]
+struct Listings {
+    plain: BTreeMap<Name, Entry>,
+    stats: BTreeMap<Name, Entry>,
+    rates: BTreeMap<Name, Entry>,
+    thresholds: BTreeMap<Name, Entry>,
+    persistent: BTreeMap<Name, Entry>,
+    saved: BTreeMap<Name, BTreeMap<String, String>>,
+}
+
+impl Listings {
+    fn read() -> Self {
+        Self {
+            plain: ipvsadm::list(&[]),
+            stats: ipvsadm::list(&["--stats", "--exact"]),
+            rates: ipvsadm::list(&["--rate", "--exact"]),
+            thresholds: ipvsadm::list(&["--thresholds"]),
+            persistent: ipvsadm::list(&["--persistent-conn"]),
+            saved: ipvsadm::saved(),
+        }
+    }
+}
+
+/// A gather, and the listings that were the same before and after it.
+fn at_rest(args: &[&str]) -> (Vec<Line>, Listings) {
+    for _ in 0..30 {
+        let before = Listings::read();
+        let lines = observer::gather(args);
+        if before == Listings::read() {
+            return (lines, before);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    panic!("the table did not come to rest");
+}
+
+fn prepare() {
+    traffic::addresses();
+    ipvsadm::restore(TABLE);
+}
+
+fn make_traffic() -> Vec<std::net::TcpStream> {
+    for host in 1..=3 {
+        traffic::serve_tcp(&format!("10.8.0.{host}:8080"));
+        traffic::serve_tcp(&format!("[fd00:8::{host}]:8080"));
+    }
+    traffic::serve_tcp("[fd00:8::1]:443");
+    traffic::serve_udp("10.8.0.1:5353");
+    let mut held = Vec::new();
+    for turn in 0..12 {
+        let streams =
+            ["10.9.0.1:80", "10.9.0.1:81", "[fd00:9::1]:80", "[fd00:9::1]:443"].map(traffic::connect);
+        traffic::ask("10.9.0.1:53");
+        // Every third round stays open, so that active and inactive connections differ.
+        if turn % 3 == 0 {
+            held.extend(streams);
+        }
+    }
+    held
+}
+
+/// Both schemas: names, tags, the eight statistics.
+fn compare_common(lines: &[Line], listings: &Listings, full: bool) {
+    let mut servers = BTreeSet::new();
+    let mut last = String::new();
+    let mut real = 0;
+    for line in lines {
+        match line.measurement.as_str() {
+            "ipvs_virtual_server" => {
+                let name = service(line, "");
+                last.clone_from(&name);
+                let stats = &listings.stats[&name];
+                compare_numbers(
+                    line,
+                    &numbers(&stats.words)[..5],
+                    &listings.rates[&name].numbers(),
+                );
+                assert_eq!(line.tag("sched"), listings.plain[&name].words[0], "{name}");
+                assert_eq!(
+                    line.tag("netmask"),
+                    netmask(&listings.saved[&name], &name, full),
+                    "{name}"
+                );
+                let six = name.contains('[') || name.ends_with("IPv6");
+                assert_eq!(
+                    line.tag("address_family"),
+                    if six { "inet6" } else { "inet" },
+                    "{name}"
+                );
+                assert!(servers.insert(name.clone()), "{name} twice");
+            }
+            "ipvs_real_server" => {
+                let destination = endpoint(line.tag("address"), line.tag("port"));
+                let name = last.clone();
+                // A mark's line does not tell the service's family: it follows its service.
+                if line.tag("virtual_fwmark").is_empty() {
+                    assert_eq!(
+                        service(line, "virtual_"),
+                        name,
+                        "a real server away from its virtual server"
+                    );
+                } else {
+                    assert!(
+                        name.starts_with(&format!("FWM {}", line.tag("virtual_fwmark"))),
+                        "{name}"
+                    );
+                }
+                real += 1;
+                let find = |table: &BTreeMap<Name, Entry>| numbers(&table[&name].destinations[&destination]);
+                compare_numbers(line, &find(&listings.stats), &find(&listings.rates));
+                let [_, weight, active, inactive] = &listings.plain[&name].destinations[&destination][..]
+                else {
+                    panic!("{name} {destination}");
+                };
+                assert_eq!(
+                    line.number("active_connections").to_string(),
+                    *active,
+                    "{name} {destination}"
+                );
+                assert_eq!(
+                    line.number("inactive_connections").to_string(),
+                    *inactive,
+                    "{name} {destination}"
+                );
+                if full {
+                    assert_eq!(line.number("weight").to_string(), *weight, "{name} {destination}");
+                }
+                let six = line.tag("address").contains(':');
+                assert_eq!(line.tag("address_family"), if six { "inet6" } else { "inet" });
+            }
+            _ => assert!(full, "{line:?}"),
+        }
+        assert_eq!(line.timestamp, lines[0].timestamp, "one gather, one time");
+        assert_eq!(line.timestamp % 1_000_000_000, 0, "rounded to seconds");
+    }
+    assert_eq!(servers.len(), listings.plain.len());
+    assert_eq!(
+        real,
+        listings
+            .plain
+            .values()
+            .map(|entry| entry.destinations.len())
+            .sum::<usize>()
+    );
+}
+
+fn compare_numbers(line: &Line, stats: &[u64], rates: &[u64]) {
+    let found: Vec<_> = TELEGRAF_STATS.iter().map(|key| line.number(key)).collect();
+    assert_eq!(found[..5], *stats, "{}", line.series());
+    assert_eq!(found[5..], rates[..3], "{}", line.series());
+    if line.fields.contains_key("bps_in") {
+        assert_eq!(
+            [line.number("bps_in"), line.number("bps_out")],
+            rates[3..],
+            "{}",
+            line.series()
+        );
+    }
+}
+
+/// The netmask that `ipvsadm -Sn` shows, as each schema has it.
+fn netmask(saved: &BTreeMap<String, String>, name: &str, full: bool) -> String {
+    let six = name.contains('[') || name.ends_with("IPv6");
+    let ones = match (saved.get("-M"), six) {
+        (None, false) => 32,
+        (None, true) => 128,
+        (Some(mask), false) => u32::from(mask.parse::<std::net::Ipv4Addr>().expect("a netmask")).count_ones(),
+        (Some(length), true) => length.parse().expect("a prefix length"),
+    };
+    // Telegraf counts the bits of what for IPv6 is a length already.
+    if six && !full {
+        u32::count_ones(ones).to_string()
+    } else {
+        ones.to_string()
+    }
+}
+
+#[test]
+fn every_number_tag_and_line_of_the_full_schema_agrees_with_ipvsadm() {
+    prepare();
+    let _held = make_traffic();
+    let (lines, listings) = at_rest(&["--probes", "off"]);
+    compare_common(&lines, &listings, true);
+    for line in of(&lines, "ipvs_virtual_server") {
+        let name = service(line, "");
+        let entry = &listings.plain[&name];
+        let persistence = entry.words.iter().skip_while(|word| *word != "persistent").nth(1);
+        let expected = persistence.map_or(0, |seconds| seconds.parse().expect("seconds"));
+        assert_eq!(line.number("persistence_timeout"), expected, "{name}");
+        assert_eq!(
+            line.boolean("one_packet"),
+            entry.words.iter().any(|word| word == "ops"),
+            "{name}"
+        );
+        let engine = entry
+            .words
+            .iter()
+            .skip_while(|word| *word != "pe")
+            .nth(1)
+            .map(String::as_str);
+        assert_eq!(
+            line.fields
+                .contains_key("persistence_engine")
+                .then(|| line.text("persistence_engine")),
+            engine
+        );
+        assert_eq!(
+            line.number("real_servers"),
+            entry.destinations.len() as u64,
+            "{name}"
+        );
+        let drained = entry
+            .destinations
+            .values()
+            .filter(|words| words[1] == "0")
+            .count() as u64;
+        assert_eq!(line.number("real_servers_drained"), drained, "{name}");
+    }
+    let mut last = String::new();
+    for line in &lines {
+        if line.measurement == "ipvs_virtual_server" {
+            last = service(line, "");
+        }
+        if line.measurement != "ipvs_real_server" {
+            continue;
+        }
+        let destination = endpoint(line.tag("address"), line.tag("port"));
+        let thresholds = numbers(&listings.thresholds[&last].destinations[&destination]);
+        let found = [line.number("upper_threshold"), line.number("lower_threshold")];
+        assert_eq!(found, thresholds[..2], "{last} {destination}");
+        let persistent = numbers(&listings.persistent[&last].destinations[&destination]);
+        assert_eq!(
+            line.number("persistent_connections"),
+            persistent[1],
+            "{last} {destination}"
+        );
+        let forward = match listings.plain[&last].destinations[&destination][0].as_str() {
+            "Masq" => "masq",
+            "Tunnel" => "tunnel",
+            "Route" => "droute",
+            "Local" => "local",
+            other => panic!("{other}"),
+        };
+        assert_eq!(line.text("forward"), forward, "{last} {destination}");
+        assert_eq!(
+            line.fields.contains_key("tunnel"),
+            forward == "tunnel",
+            "{last} {destination}"
+        );
+    }
+    let tunnels: BTreeSet<_> = of(&lines, "ipvs_real_server")
+        .filter(|line| line.fields.contains_key("tunnel"))
+        .map(|line| line.text("tunnel").to_owned())
+        .collect();
+    assert_eq!(
+        tunnels,
+        ["gre", "gue", "ipip"].map(str::to_owned).into(),
+        "every kind of tunnel"
+    );
+    let connections: u64 = of(&lines, "ipvs_virtual_server")
+        .map(|line| line.number("connections"))
+        .sum();
+    assert!(connections >= 60, "the comparison is not of zeros: {connections}");
+}
+
+#[test]
+fn the_telegraf_schema_has_what_its_plugin_has_and_nothing_else() {
+    prepare();
+    let (lines, listings) = at_rest(&["--schema", "telegraf", "--probes", "off"]);
+    compare_common(&lines, &listings, false);
+    let eight: BTreeSet<_> = TELEGRAF_STATS.into_iter().collect();
+    let ten = eight
+        .union(&["active_connections", "inactive_connections"].into())
+        .copied()
+        .collect::<BTreeSet<_>>();
+    for line in &lines {
+        let fields: BTreeSet<_> = line.fields.keys().map(String::as_str).collect();
+        let tags: Vec<_> = line.tags.keys().map(String::as_str).collect();
+        assert!(
+            line.fields
+                .values()
+                .all(|value| matches!(value, Value::Signed(_))),
+            "{line:?}"
+        );
+        if line.measurement == "ipvs_virtual_server" {
+            assert_eq!(fields, eight);
+            let mark: &[&str] = &["address_family", "fwmark", "netmask", "sched"];
+            let address: &[&str] = &[
+                "address",
+                "address_family",
+                "netmask",
+                "port",
+                "protocol",
+                "sched",
+            ];
+            assert_eq!(
+                tags,
+                if line.tag("fwmark").is_empty() {
+                    address
+                } else {
+                    mark
+                }
+            );
+        } else {
+            assert_eq!(line.measurement, "ipvs_real_server");
+            assert_eq!(fields, ten);
+            let mark: &[&str] = &["address", "address_family", "port", "virtual_fwmark"];
+            let address: &[&str] = &[
+                "address",
+                "address_family",
+                "port",
+                "virtual_address",
+                "virtual_port",
+                "virtual_protocol",
+            ];
+            assert_eq!(
+                tags,
+                if line.tag("virtual_fwmark").is_empty() {
+                    address
+                } else {
+                    mark
+                }
+            );
+        }
+    }
+    let six = lines
+        .iter()
+        .find(|line| service(line, "") == "TCP [fd00:9::1]:443")
+        .expect("the service");
+    assert_eq!(
+        six.tag("netmask"),
+        "3",
+        "a prefix length of 112 has three bits set"
+    );
+}
+
+#[test]
+fn unsigned_fields_are_marked_where_they_are_asked_for() {
+    prepare();
+    let lines = observer::gather(&["--schema", "telegraf", "--unsigned", "--probes", "off"]);
+    for (key, value) in lines.iter().flat_map(|line| &line.fields) {
+        let signed = key.ends_with("active_connections");
+        assert_eq!(matches!(value, Value::Signed(_)), signed, "{key}");
+    }
+}
+
+#[test]
+fn totals_timeouts_and_daemons_agree_with_ipvsadm() {
+    prepare();
+    ipvsadm::run(&["--set", "901", "121", "301"]);
+    // The multicast of a daemon needs a link that can.
+    ipvsadm::run(&[
+        "--start-daemon",
+        "master",
+        "--mcast-interface",
+        "dummy9",
+        "--syncid",
+        "7",
+    ]);
+    let lines = observer::gather(&["--probes", "off"]);
+    ipvsadm::run(&["--stop-daemon", "master"]);
+    let line = only(&lines, "ipvs");
+    let timeouts = ["timeout_tcp", "timeout_tcpfin", "timeout_udp"].map(|key| line.number(key));
+    assert_eq!(timeouts, [901, 121, 301]);
+    assert!(line.boolean("sync_master"));
+    assert!(!line.boolean("sync_backup"));
+    assert_eq!(
+        (line.text("sync_master_interface"), line.number("sync_master_id")),
+        ("dummy9", 7)
+    );
+    let stopped = observer::gather(&["--probes", "off"]);
+    assert!(!only(&stopped, "ipvs").boolean("sync_master"));
+    let heading = ipvsadm::run(&["-Ln"]);
+    let heading = heading.lines().next().expect("a heading");
+    let expected = format!(
+        "IP Virtual Server version {} (size={})",
+        line.text("version"),
+        line.number("connection_table_size")
+    );
+    assert_eq!(heading, expected);
+    let table = ipvsadm::list(&[]);
+    assert_eq!(line.number("virtual_servers"), table.len() as u64);
+    let real: usize = table.values().map(|entry| entry.destinations.len()).sum();
+    assert_eq!(line.number("real_servers"), real as u64);
+}
+
+#[test]
+fn only_the_services_asked_for_are_gathered() {
+    prepare();
+    let args = [
+        "--service",
+        "tcp://[fd00:9::1]:443",
+        "--service",
+        "fwmark:47",
+        "--probes",
+        "off",
+    ];
+    let lines = observer::gather(&args);
+    let names: BTreeSet<_> = of(&lines, "ipvs_virtual_server")
+        .map(|line| service(line, ""))
+        .collect();
+    assert_eq!(
+        names,
+        ["FWM 47", "FWM 47 IPv6", "TCP [fd00:9::1]:443"]
+            .map(str::to_owned)
+            .into()
+    );
+    assert_eq!(of(&lines, "ipvs_real_server").count(), 4);
+    assert_eq!(
+        only(&lines, "ipvs").number("virtual_servers"),
+        ipvsadm::list(&[]).len() as u64
+    );
+}

@@ -1,0 +1,131 @@
+//! `ipvsadm`, the judge: set tables with it, read them with it.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+/// A service by protocol and address as `ipvsadm` prints them, such as `TCP 10.0.0.1:80` or `FWM 47 IPv6`.
+pub type Name = String;
+
+/// What one listing says of a service and its destinations: its words behind the name, and theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    pub words: Vec<String>,
+    pub destinations: BTreeMap<String, Vec<String>>,
+}
+
+impl Entry {
+    /// The words as numbers.
+    pub fn numbers(&self) -> Vec<u64> {
+        numbers(&self.words)
+    }
+}
+
+/// Words as numbers.
+pub fn numbers(words: &[String]) -> Vec<u64> {
+    words
+        .iter()
+        .map(|word| word.parse().unwrap_or_else(|error| panic!("{word:?}: {error}")))
+        .collect()
+}
+
+/// Runs it and returns what it prints.
+pub fn run(args: &[&str]) -> String {
+    let output = Command::new("ipvsadm")
+        .args(args)
+        .output()
+        .expect("ipvsadm is in the lab");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ipvsadm {args:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Empties the table and fills it with rules.
+pub fn restore(rules: &str) {
+    run(&["-C"]);
+    let mut child = Command::new("ipvsadm")
+        .arg("-R")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ipvsadm is in the lab");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(rules.as_bytes())
+        .expect("ipvsadm reads its rules");
+    assert!(
+        child.wait().expect("ipvsadm ends").success(),
+        "ipvsadm -R refused the rules"
+    );
+}
+
+/// A listing, by service and destination. `kind` adds its flags, such as `--stats`.
+pub fn list(kind: &[&str]) -> BTreeMap<Name, Entry> {
+    let text = run(&[&["-L", "-n"], kind].concat());
+    let mut table: BTreeMap<Name, Entry> = BTreeMap::new();
+    let mut current = None;
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        match words.first().map(String::as_str) {
+            Some("TCP" | "UDP" | "SCTP" | "FWM") => {
+                let mark = words[0] == "FWM";
+                let length = if mark && words.get(2).is_some_and(|word| word == "IPv6") {
+                    3
+                } else {
+                    2
+                };
+                let rest = words.split_off(length);
+                let name = words.join(" ");
+                table.insert(
+                    name.clone(),
+                    Entry {
+                        words: rest,
+                        ..Entry::default()
+                    },
+                );
+                current = Some(name);
+            }
+            Some("->") => {
+                // The heading has an arrow too, above the first service.
+                let Some(entry) = current.as_ref().and_then(|name| table.get_mut(name)) else {
+                    continue;
+                };
+                let rest = words.split_off(2);
+                assert!(
+                    entry.destinations.insert(words[1].clone(), rest).is_none(),
+                    "twice: {line}"
+                );
+            }
+            _ => {}
+        }
+    }
+    table
+}
+
+/// What `ipvsadm -Sn` says of a service: the value behind each flag of its `-A` line.
+pub fn saved() -> BTreeMap<Name, BTreeMap<String, String>> {
+    let mut services = BTreeMap::new();
+    for line in run(&["-S", "-n"]).lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if words.first() != Some(&"-A") {
+            continue;
+        }
+        let protocol = match words[1] {
+            "-t" => "TCP",
+            "-u" => "UDP",
+            "-f" => "FWM",
+            "--sctp-service" => "SCTP",
+            other => panic!("{other} in {line}"),
+        };
+        let six = if words.contains(&"-6") { " IPv6" } else { "" };
+        let flags = words[3..]
+            .windows(2)
+            .map(|pair| (pair[0].to_owned(), pair[1].to_owned()))
+            .collect();
+        services.insert(format!("{protocol} {}{six}", words[2]), flags);
+    }
+    services
+}

@@ -1,0 +1,18 @@
+//! Runs as root in the lab, on a kernel with IPVS: what this program says, held against what `ipvsadm` and the
+//! kernel say. One test at a time, because the table is the machine's.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by it"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agreement;
+mod ipvsadm;
+mod observer;
+mod scale;
+mod states;
+mod traffic;

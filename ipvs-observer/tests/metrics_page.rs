@@ -1,0 +1,157 @@
+//! `docs/metrics.md` lists exactly what is written.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by it"
+)]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipvs_observer::{
+    line::Encoder,
+    model::{
+        Address, Daemon, DaemonRole, Destination, DestinationKey, Family, Forward, Info, Name, Protocol,
+        Service, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
+    },
+    points::{Observer, Points, ProbeHealth, Schema},
+};
+use support::lines;
+
+/// Tags and fields by measurement.
+type Names = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
+
+fn address(text: &str) -> Address {
+    Address::from(text.parse::<IpAddr>().expect("an address"))
+}
+
+/// A snapshot in which everything that is optional is there.
+fn everything() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let endpoint = ServiceKey::Endpoint {
+        address: address("10.0.0.1"),
+        protocol: Protocol::UDP,
+        port: 53,
+    };
+    for key in [
+        endpoint,
+        ServiceKey::Fwmark {
+            family: Family::INET6,
+            mark: 7,
+        },
+    ] {
+        let place = snapshot.push_service(Service {
+            key,
+            scheduler: Name::from("rr"),
+            flags: ServiceFlags(5),
+            timeout: 300,
+            netmask: 24,
+            persistence_engine: Name::from("sip"),
+            stats: Stats::default(),
+        });
+        snapshot.begin_destinations(place);
+        snapshot.push_destination(Destination {
+            key: DestinationKey {
+                address: address("fd00::1"),
+                port: 53,
+            },
+            forward: Forward::Tunnel,
+            tunnel: Some(Tunnel {
+                kind: TunnelKind::Gue,
+                port: 6080,
+                flags: 0,
+            }),
+            weight: 1,
+            upper_threshold: 2,
+            lower_threshold: 1,
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            stats: Stats::default(),
+        });
+        snapshot.finish_destinations(place, true);
+    }
+    snapshot.services_in_namespace = Some(2);
+    snapshot.info = Some(Info {
+        version: 0x0001_0201,
+        connection_table_size: 4096,
+    });
+    snapshot.timeouts = Some(Timeouts {
+        tcp: 1,
+        tcp_fin: 2,
+        udp: 3,
+    });
+    snapshot.totals = Some(Totals::default());
+    for role in [DaemonRole::Master, DaemonRole::Backup] {
+        snapshot.daemons.push(Daemon {
+            role,
+            interface: Name::from("eth0"),
+            sync_id: 1,
+        });
+    }
+    snapshot
+}
+
+fn written(schema: Schema) -> Names {
+    let mut encoder = Encoder::new(false);
+    let netns = (schema == Schema::Full).then(|| "blue".to_owned());
+    let mut points = Points::new(schema, netns);
+    points.snapshot(&mut encoder, &everything(), false, 1);
+    if schema == Schema::Full {
+        let observer = Observer {
+            probes: Some(ProbeHealth::default()),
+            ..Observer::default()
+        };
+        points.observer(&mut encoder, &observer, 1);
+    }
+    let mut names = Names::new();
+    for line in lines::parse(std::str::from_utf8(&encoder.take()).expect("text")) {
+        let (tags, fields) = names.entry(line.measurement).or_default();
+        tags.extend(line.tags.into_keys());
+        fields.extend(line.fields.into_keys());
+    }
+    names
+}
+
+/// The first column of the page's tables; with `telegraf`, of the rows whose last column says yes.
+fn listed(telegraf: bool) -> Names {
+    let page = include_str!("../../docs/metrics.md");
+    let mut names = Names::new();
+    let (mut measurement, mut tags) = (String::new(), true);
+    for line in page.lines() {
+        if let Some(name) = line.strip_prefix("## ") {
+            name.clone_into(&mut measurement);
+        } else if line.starts_with("| tag ") {
+            tags = true;
+        } else if line.starts_with("| field ") {
+            tags = false;
+        } else if let Some(row) = line.strip_prefix("| `") {
+            if telegraf && !row.ends_with("| yes |") {
+                continue;
+            }
+            let name = row.split('`').next().expect("a name").to_owned();
+            let (tag_names, field_names) = names.entry(measurement.clone()).or_default();
+            let names = if tags { tag_names } else { field_names };
+            assert!(
+                names.insert(name.clone()),
+                "{name} is listed twice for {measurement}"
+            );
+        }
+    }
+    names
+}
+
+#[test]
+fn the_page_lists_everything_that_is_written_and_nothing_else() {
+    assert_eq!(listed(false), written(Schema::Full));
+}
+
+#[test]
+fn the_page_marks_what_the_telegraf_schema_has() {
+    assert_eq!(listed(true), written(Schema::Telegraf));
+}

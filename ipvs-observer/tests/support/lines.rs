@@ -1,0 +1,174 @@
+//! Line protocol, read strictly and by its specification alone.
+
+use std::collections::BTreeMap;
+
+/// A field's value with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    Boolean(bool),
+    Text(String),
+}
+
+impl Value {
+    /// The number, whatever its integer type.
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Signed(value) => u64::try_from(*value).expect("a number that is not negative"),
+            Self::Unsigned(value) => *value,
+            other => panic!("{other:?} is no integer"),
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub measurement: String,
+    pub tags: BTreeMap<String, String>,
+    pub fields: BTreeMap<String, Value>,
+    pub timestamp: u64,
+}
+
+impl Line {
+    pub fn tag(&self, key: &str) -> &str {
+        self.tags.get(key).map_or("", String::as_str)
+    }
+
+    pub fn number(&self, key: &str) -> u64 {
+        self.fields
+            .get(key)
+            .unwrap_or_else(|| panic!("{self:?} has no {key}"))
+            .number()
+    }
+
+    pub fn text(&self, key: &str) -> &str {
+        match self.fields.get(key) {
+            Some(Value::Text(text)) => text,
+            other => panic!("{key} of {self:?} is {other:?}"),
+        }
+    }
+
+    pub fn boolean(&self, key: &str) -> bool {
+        match self.fields.get(key) {
+            Some(Value::Boolean(value)) => *value,
+            other => panic!("{key} of {self:?} is {other:?}"),
+        }
+    }
+
+    /// Measurement and tags: what makes a series.
+    pub fn series(&self) -> String {
+        self.tags
+            .iter()
+            .fold(self.measurement.clone(), |series, (key, value)| {
+                format!("{series},{key}={value}")
+            })
+    }
+}
+
+/// All lines of a text, which must end with a newline.
+pub fn parse(text: &str) -> Vec<Line> {
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "the last line is not whole: {text:?}"
+    );
+    text.lines().map(line).collect()
+}
+
+/// Splits at the first `end` that is neither escaped nor, where `quoted`, within quotes.
+fn split(text: &str, end: char, quoted: bool) -> Option<(&str, &str)> {
+    let (mut escaped, mut within) = (false, false);
+    for (index, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' if quoted => within = !within,
+            _ if letter == end && !within => {
+                return Some((&text[..index], &text[index + letter.len_utf8()..]));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unescape(text: &str, special: &str) -> String {
+    let mut out = String::new();
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letters.peek() {
+            Some(&next) if letter == '\\' && special.contains(next) => {
+                out.push(next);
+                letters.next();
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+fn pairs(mut text: &str) -> Vec<(&str, &str)> {
+    let mut pairs = Vec::new();
+    while !text.is_empty() {
+        let (pair, rest) = split(text, ',', true).unwrap_or((text, ""));
+        pairs.push(split(pair, '=', true).unwrap_or_else(|| panic!("{pair:?} is no pair")));
+        text = rest;
+    }
+    pairs
+}
+
+fn line(text: &str) -> Line {
+    let (series, rest) = split(text, ' ', false).unwrap_or_else(|| panic!("{text:?} has no fields"));
+    let (fields, timestamp) = split(rest, ' ', true).unwrap_or_else(|| panic!("{text:?} has no time"));
+    let (measurement, tags) = split(series, ',', false).unwrap_or((series, ""));
+    let tag_pairs = pairs(tags);
+    let keys: Vec<_> = tag_pairs.iter().map(|pair| pair.0).collect();
+    assert!(keys.is_sorted(), "the tags of {text:?} are not in order");
+    let field_pairs = pairs(fields);
+    assert!(!field_pairs.is_empty(), "{text:?} has no fields");
+    let line = Line {
+        measurement: unescape(measurement, ", "),
+        tags: tag_pairs
+            .iter()
+            .map(|(key, value)| (unescape(key, ",= "), unescape(value, ",= ")))
+            .collect(),
+        fields: field_pairs
+            .iter()
+            .map(|(key, text)| (unescape(key, ",= "), value(text)))
+            .collect(),
+        timestamp: timestamp
+            .parse()
+            .unwrap_or_else(|error| panic!("{timestamp:?}: {error}")),
+    };
+    assert_eq!(line.tags.len(), tag_pairs.len(), "a tag twice in {text:?}");
+    assert_eq!(line.fields.len(), field_pairs.len(), "a field twice in {text:?}");
+    assert!(
+        line.tags.values().all(|value| !value.is_empty()),
+        "an empty tag in {text:?}"
+    );
+    line
+}
+
+fn value(text: &str) -> Value {
+    if let Some(inner) = text.strip_prefix('"') {
+        let inner = inner
+            .strip_suffix('"')
+            .unwrap_or_else(|| panic!("{text:?} has no closing quote"));
+        return Value::Text(unescape(inner, "\"\\"));
+    }
+    match text {
+        "true" => Value::Boolean(true),
+        "false" => Value::Boolean(false),
+        _ => match text.split_at(text.len() - 1) {
+            (digits, "i") => {
+                Value::Signed(digits.parse().unwrap_or_else(|error| panic!("{text:?}: {error}")))
+            }
+            (digits, "u") => {
+                Value::Unsigned(digits.parse().unwrap_or_else(|error| panic!("{text:?}: {error}")))
+            }
+            _ => Value::Float(text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"))),
+        },
+    }
+}
