@@ -1,3 +1,68 @@
-//! The project's tasks: building, the lab, the checks.
+//! The project's tasks: building, the lab, the checks. One file per task; this one only names them.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-fn main() {}
+mod build;
+mod doctor;
+mod lab;
+mod needs;
+mod process;
+mod progress;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// The tasks of ipvs-observer.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+enum Task {
+    /// Build the eBPF object alone
+    BuildEbpf(needs::Install),
+    /// Build the eBPF object and the program, release
+    Build(needs::Install),
+    /// Build, then run the program as root on this machine
+    Run(build::RunArgs),
+    /// Boot a kernel with IPVS and run a command in it as root
+    Lab(lab::Args),
+    /// Say what this machine lacks, and the command that gets it
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::BuildEbpf(args) => build::ebpf_alone(args).map(|()| ExitCode::SUCCESS),
+        Task::Build(args) => build::program(args).map(|_| ExitCode::SUCCESS),
+        Task::Run(args) => build::run(&args),
+        Task::Lab(args) => lab::command(&args),
+        Task::Doctor => doctor::report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Task::command().debug_assert();
+    }
+}

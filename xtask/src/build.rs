@@ -1,0 +1,151 @@
+//! `build-ebpf`, `build` and `run`: the eBPF object, the program that carries it, and the program as root.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    needs::{self, Purpose},
+    process,
+    progress::{say, step},
+    toolchain::{self, Toolchain},
+    workspace::Workspace,
+};
+
+/// The target of the eBPF object.
+const TARGET: &str = "bpfel-unknown-none";
+/// What the object is made of; the program's build script refuses an object older than these.
+const SOURCES: [&str; 2] = ["ipvs-observer-ebpf/src", "ipvs-observer-common/src"];
+
+/// `run`'s arguments.
+#[derive(clap::Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    needs: needs::Install,
+    /// The program's own arguments
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// The verb: builds the object and says which toolchain did.
+pub(crate) fn ebpf_alone(args: needs::Install) -> Result<()> {
+    let toolchain = ebpf(args)?;
+    say(&format!(
+        "{} by {toolchain}",
+        Workspace::find()?.object().display()
+    ));
+    Ok(())
+}
+
+/// Builds the eBPF object and leaves it where the program's build script looks for it.
+pub(crate) fn ebpf(args: needs::Install) -> Result<Toolchain> {
+    let workspace = Workspace::find()?;
+    needs::ensure(&workspace, &[Purpose::Build], args)?;
+    let toolchain = Toolchain::find()?;
+    let linker = toolchain::ensure_linker(&workspace)?;
+    let folder = workspace.target.join("ebpf-build");
+    let mut cargo = toolchain.cargo(&workspace);
+    let flags = [
+        &format!("-Clinker={}", linker.display()),
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+    ];
+    cargo
+        // Encoded, because the path of the linker may have spaces.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-Zbuild-std=core",
+            "--target",
+            TARGET,
+        ])
+        .args(["-p", "ipvs-observer-ebpf", "--target-dir"])
+        .arg(&folder);
+    let newest = SOURCES
+        .iter()
+        .map(|source| newest(&workspace.root.join(source)))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .max()
+        .context("the eBPF object has no sources")?;
+    build(&mut cargo, &format!("building the eBPF object with {toolchain}"))?;
+    let built = folder.join(TARGET).join("release/ipvs-observer-ebpf");
+    publish(&built, &workspace.object(), newest)?;
+    Ok(toolchain)
+}
+
+/// Builds object and program, release.
+pub(crate) fn program(args: needs::Install) -> Result<PathBuf> {
+    ebpf(args)?;
+    let workspace = Workspace::find()?;
+    let mut cargo = workspace.cargo();
+    build(
+        cargo.args(["build", "--release", "-p", "ipvs-observer"]),
+        "building ipvs-observer",
+    )?;
+    Ok(workspace.program())
+}
+
+/// Builds, then runs the program as root on this machine; its exit is this task's.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
+    let program = program(args.needs)?;
+    let mut command = process::as_root(&program);
+    let status = command
+        .args(&args.args)
+        .status()
+        .with_context(|| format!("cannot run {} as root: is sudo installed?", program.display()))?;
+    Ok(process::exit_code(status))
+}
+
+/// Runs a build: cargo shows its own progress on a terminal; elsewhere one line and what went wrong.
+fn build(cargo: &mut Command, what: &str) -> Result<()> {
+    if io::stderr().is_terminal() {
+        say(what);
+        return process::run(cargo);
+    }
+    step(what, || process::run(cargo.arg("--quiet")))
+}
+
+/// Puts the object in its place. One that is right already keeps its time, or the program would be
+/// built again for nothing, except where its sources' times have overtaken it.
+fn publish(built: &Path, object: &Path, newest: SystemTime) -> Result<()> {
+    let bytes = fs::read(built).with_context(|| format!("cargo left no {}", built.display()))?;
+    if fs::read(object).is_ok_and(|present| present == bytes) {
+        if fs::metadata(object)?.modified()? < newest {
+            File::options()
+                .write(true)
+                .open(object)?
+                .set_modified(SystemTime::now())?;
+        }
+        return Ok(());
+    }
+    if let Some(folder) = object.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Renamed into place, so that a build beside this one never reads half an object.
+    let fresh = object.with_extension("new");
+    fs::write(&fresh, bytes)?;
+    fs::rename(&fresh, object).with_context(|| format!("cannot write {}", object.display()))
+}
+
+fn newest(folder: &Path) -> Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
+        let entry = entry?;
+        let modified = if entry.file_type()?.is_dir() {
+            self::newest(&entry.path())?
+        } else {
+            entry.metadata()?.modified()?
+        };
+        newest = newest.max(modified);
+    }
+    Ok(newest)
+}

@@ -1,0 +1,1 @@
+# Nothing is set up: loopback only, ip_vs not loaded.

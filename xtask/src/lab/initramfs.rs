@@ -1,0 +1,369 @@
+//! The guest's file system: three archives one after another, which the kernel unpacks over each other.
+//!
+//! Modules (made once per kernel) and userland (once per state of the host's tools) are cached; what
+//! changes from run to run, the programs under test and the command, comes last and is small. None of it
+//! is compressed: unpacking under emulation costs more than reading.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    Added,
+    archive::Archive,
+    guest::{self, Topology},
+    kernel::Kernel,
+};
+use crate::{process, progress::step, workspace::Workspace};
+
+/// Modules that the guest has, each with those that it depends on. A name that ends in `*` stands for all
+/// that begin with it. What a kernel has built in, or lacks, is passed over.
+const MODULES: &str = "ip_vs* nf_conntrack* nf_nat* nf_defrag* \
+    ip_tables ip6_tables iptable_* ip6table_* x_tables xt_mark xt_MARK xt_ipvs xt_conntrack xt_tcpudp \
+    xt_MASQUERADE xt_nat xt_addrtype xt_multiport nf_tables nft_compat nft_ct nft_nat nft_masq nft_chain_nat \
+    veth dummy ifb tun macvlan ipvlan vrf bridge \
+    tunnel4 tunnel6 ip_tunnel ip6_tunnel ipip sit gre ip_gre ip6_gre fou fou6 \
+    sctp sctp_diag tcp_diag udp_diag inet_diag netlink_diag unix_diag af_packet \
+    libcrc32c crc32c* crct10dif* \
+    sch_netem sch_tbf cls_bpf act_bpf \
+    virtio virtio_ring virtio_pci* virtio_console virtio_rng failover net_failover";
+
+/// Programs of the host that come before busybox's applets of the same names. The shell is among them
+/// because busybox's own prefers its applets to whatever PATH says.
+const TOOLS: [&str; 5] = ["bash", "ip", "ipvsadm", "kmod", "bpftool"];
+/// The names that kmod goes by. The kernel itself calls /sbin/modprobe.
+const KMOD: [&str; 5] = ["modprobe", "insmod", "rmmod", "lsmod", "modinfo"];
+/// Files of the host that name protocols and ports, as ipvsadm prints them.
+const NAMES: [&str; 2] = ["/etc/protocols", "/etc/services"];
+
+/// This file: what it puts where is part of the archives' state.
+const THIS: &str = include_str!("initramfs.rs");
+
+/// What one run brings along.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// What is set up before the command.
+    pub(crate) topology: Topology,
+    /// The command; empty for a shell.
+    pub(crate) command: Vec<String>,
+    /// Files from the host.
+    pub(crate) added: Vec<Added>,
+}
+
+/// Writes the initramfs of one run to `out`.
+pub(crate) fn write(workspace: &Workspace, kernel: &Kernel, load: &Load, out: &Path) -> Result<()> {
+    let lock = File::create(workspace.lab().join("lock"))?;
+    lock.lock()?;
+    let modules = modules(kernel)?;
+    let userland = userland(&workspace.lab())?;
+    drop(lock);
+    let mut file = File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
+    for part in [modules, userland] {
+        std::io::copy(&mut File::open(&part)?, &mut file)?;
+    }
+    let mut archive = Archive::new(BufWriter::new(file));
+    let mut libraries = BTreeSet::new();
+    let program = workspace.program();
+    if program.is_file() {
+        program_file(
+            &mut archive,
+            "/usr/local/bin/ipvs-observer",
+            &program,
+            &mut libraries,
+        )?;
+    }
+    for added in &load.added {
+        program_file(&mut archive, &added.guest, &added.host, &mut libraries)?;
+    }
+    for library in libraries {
+        archive.copy(&library, Path::new(&library))?;
+    }
+    archive.file("/lab/topology", 0o755, load.topology.script().as_bytes())?;
+    if !load.command.is_empty() {
+        archive.file("/lab/command", 0o755, guest::script(&load.command).as_bytes())?;
+    }
+    archive.finish()?;
+    Ok(())
+}
+
+/// A program with its libraries noted, or any other file.
+fn program_file<W: std::io::Write>(
+    archive: &mut Archive<W>,
+    guest: &str,
+    host: &Path,
+    libraries: &mut BTreeSet<String>,
+) -> Result<()> {
+    archive.copy(guest, host)?;
+    libraries.extend(self::libraries(host)?);
+    Ok(())
+}
+
+/// The libraries that a file is linked with; none if it is no dynamic program.
+fn libraries(file: &Path) -> Result<Vec<String>> {
+    // Not by `process::capture`: ldd fails on what is not dynamic, which is no failure here.
+    let output = process::command("ldd")
+        .arg(file)
+        .output()
+        .context("cannot run ldd")?;
+    if !output.status.success() {
+        return Ok(Vec::new());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
+        bail!(
+            "{} would not start in the guest, for this machine lacks a library: {}",
+            file.display(),
+            line.trim()
+        );
+    }
+    Ok(paths_in_ldd(&text))
+}
+
+/// `name => /path (address)` and, for the loader, `/path (address)`.
+fn paths_in_ldd(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The archive of a kernel's modules, made if it is not there.
+fn modules(kernel: &Kernel) -> Result<PathBuf> {
+    let path = kernel
+        .folder
+        .join(format!("modules-{:016x}.cpio", hash(&MODULES)));
+    if path.is_file() {
+        return Ok(path);
+    }
+    step(
+        &format!("picking the modules of kernel {}", kernel.version),
+        || pick_modules(kernel, &path),
+    )?;
+    Ok(path)
+}
+
+fn pick_modules(kernel: &Kernel, path: &Path) -> Result<()> {
+    let scratch = kernel.folder.join("scratch");
+    let _ = fs::remove_dir_all(&scratch);
+    let all = kernel.unpack(&scratch.join("all"))?;
+    let release = all
+        .file_name()
+        .context("a folder of modules has no name")?
+        .to_string_lossy()
+        .into_owned();
+    depmod(&all, &release)?;
+    let picked = scratch.join("picked/lib/modules").join(&release);
+    fs::create_dir_all(&picked)?;
+    let index = fs::read_to_string(all.join("modules.dep"))?;
+    for module in closure(&index) {
+        let to = picked.join(&module);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(all.join(&module), &to)?;
+        decompress(&to)?;
+    }
+    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        // Some layouts have them in none of the packages; modprobe only warns without.
+        let _ = fs::copy(all.join(list), picked.join(list));
+    }
+    depmod(&picked, &release)?;
+    let fresh = path.with_extension("new");
+    let mut archive = Archive::new(BufWriter::new(File::create(&fresh)?));
+    add_tree(&mut archive, &picked, &format!("/lib/modules/{release}"))?;
+    archive.finish()?;
+    fs::remove_dir_all(&scratch)?;
+    fs::rename(&fresh, path)?;
+    Ok(())
+}
+
+/// Writes the index of the modules in `…/lib/modules/RELEASE`.
+fn depmod(modules: &Path, release: &str) -> Result<()> {
+    let base = modules
+        .ancestors()
+        .nth(3)
+        .context("modules are too near the root")?;
+    process::capture(process::command("depmod").arg("-b").arg(base).arg(release)).map(drop)
+}
+
+fn decompress(module: &Path) -> Result<()> {
+    let tool = match module.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return Ok(()),
+    };
+    process::capture(process::command(tool).arg("-dqf").arg(module)).map(drop)
+}
+
+/// The wanted modules and all that they depend on, out of depmod's `path: path…` lines.
+fn closure(index: &str) -> BTreeSet<String> {
+    let dependencies: BTreeMap<&str, Vec<&str>> = index
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(module, others)| (module, others.split_whitespace().collect()))
+        .collect();
+    let mut picked = BTreeSet::new();
+    for (module, others) in &dependencies {
+        let name = module.rsplit('/').next().unwrap_or(module);
+        let name = name.split('.').next().unwrap_or(name).replace('-', "_");
+        if MODULES
+            .split_whitespace()
+            .any(|wanted| match wanted.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning),
+                None => name == wanted,
+            })
+        {
+            // depmod lists indirect dependencies as well.
+            picked.insert((*module).to_owned());
+            picked.extend(others.iter().map(|other| (*other).to_owned()));
+        }
+    }
+    picked
+}
+
+fn add_tree<W: std::io::Write>(archive: &mut Archive<W>, host: &Path, guest: &str) -> Result<()> {
+    for entry in fs::read_dir(host)? {
+        let entry = entry?;
+        let path = format!("{guest}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            add_tree(archive, &entry.path(), &path)?;
+        } else {
+            archive.copy(&path, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The archive of the userland, made if the host's tools or the guest's scripts have changed.
+fn userland(lab: &Path) -> Result<PathBuf> {
+    let mut tools = Vec::new();
+    for name in TOOLS.iter().chain(&["busybox"]) {
+        let path = process::find(name).with_context(|| format!("no {name} for the guest on this machine"))?;
+        tools.push((*name, fs::canonicalize(path)?));
+    }
+    let mut libraries = BTreeSet::new();
+    for (_, path) in &tools {
+        libraries.extend(self::libraries(path)?);
+    }
+    let mut state = Vec::new();
+    for path in tools
+        .iter()
+        .map(|(_, path)| path.clone())
+        .chain(libraries.iter().map(PathBuf::from))
+    {
+        let meta = fs::metadata(&path)?;
+        state.push((path, meta.len(), meta.modified()?));
+    }
+    let path = lab.join(format!(
+        "userland-{:016x}.cpio",
+        hash(&(state, THIS, guest::INIT, guest::PROFILE))
+    ));
+    if path.is_file() {
+        return Ok(path);
+    }
+    step("gathering the guest's userland", || {
+        write_userland(&tools, &libraries, &path)
+    })?;
+    Ok(path)
+}
+
+fn write_userland(tools: &[(&str, PathBuf)], libraries: &BTreeSet<String>, path: &Path) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let mut archive = Archive::new(BufWriter::new(File::create(&fresh)?));
+    for folder in [
+        "/dev",
+        "/proc",
+        "/sys",
+        "/run",
+        "/tmp",
+        "/root",
+        "/mnt",
+        "/etc/iproute2",
+        "/var",
+    ] {
+        archive.folder(folder)?;
+    }
+    archive.link("/var/run", "../run")?;
+    for (name, host) in tools {
+        archive.copy(&format!("/usr/sbin/{name}"), host)?;
+        if *name == "busybox" {
+            let applets = process::capture(process::command("busybox").arg("--list"))?;
+            for applet in applets.lines() {
+                archive.link(&format!("/usr/lib/busybox/{applet}"), "/usr/sbin/busybox")?;
+            }
+        }
+    }
+    for name in KMOD {
+        archive.link(&format!("/sbin/{name}"), "/usr/sbin/kmod")?;
+    }
+    for (link, to) in [
+        ("/bin/sh", "bash"),
+        ("/bin/bash", "bash"),
+        ("/usr/bin/env", "busybox"),
+    ] {
+        archive.link(link, &format!("/usr/sbin/{to}"))?;
+    }
+    for library in libraries {
+        archive.copy(library, Path::new(library))?;
+    }
+    for name in NAMES.iter().filter(|name| Path::new(name).is_file()) {
+        archive.copy(name, Path::new(name))?;
+    }
+    archive.file(
+        "/etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n",
+    )?;
+    archive.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
+    archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
+    archive.file("/etc/profile", 0o644, guest::PROFILE.as_bytes())?;
+    archive.file("/init", 0o755, guest::INIT.as_bytes())?;
+    archive.finish()?;
+    fs::rename(&fresh, path)?;
+    Ok(())
+}
+
+/// A name for a state: equal states, equal names, on this machine and with this build of xtask.
+fn hash(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wanted_module_brings_its_dependencies_and_no_others_come() {
+        let index = "kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz: kernel/net/netfilter/ipvs/ip_vs.ko.xz kernel/lib/x.ko.xz\n\
+                     kernel/net/netfilter/ipvs/ip_vs.ko.xz: kernel/lib/x.ko.xz\n\
+                     kernel/drivers/gpu/large.ko.xz: kernel/lib/y.ko.xz\n\
+                     kernel/crypto/crc32c-generic.ko:\n";
+        let picked = closure(index);
+        assert_eq!(picked.len(), 4);
+        assert!(picked.contains("kernel/lib/x.ko.xz"));
+        assert!(
+            picked.contains("kernel/crypto/crc32c-generic.ko"),
+            "a dash is as good as an underscore"
+        );
+        assert!(
+            !picked
+                .iter()
+                .any(|module| module.contains("large") || module.contains("/y."))
+        );
+    }
+
+    #[test]
+    fn the_paths_of_libraries_are_found_in_what_ldd_prints() {
+        let text =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n\t/lib64/ld-linux.so.2 (0x3)\n";
+        assert_eq!(paths_in_ldd(text), ["/lib/libc.so.6", "/lib64/ld-linux.so.2"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! Debian's packages, read with an apt configuration of the lab's own.
+//!
+//! The address of the mirror is the one that the host's apt uses. Lists and files go below the build
+//! folder; the host's apt is left as it is. Everything is verified with Debian's archive keys.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use super::series::Series;
+use crate::{needs::KEYRING, process};
+
+/// Names a Debian mirror where the host's apt has none, or one that no longer carries an old suite.
+const MIRROR_VARIABLE: &str = "IPVS_OBSERVER_LAB_MIRROR";
+
+/// Where the archive and its security updates are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mirror {
+    archive: String,
+    security: String,
+}
+
+/// The suites that carry a series, newest first.
+fn suites(series: &Series) -> [&'static str; 2] {
+    if series.is(5, 10) {
+        ["bullseye-security", "bullseye"]
+    } else if series.is(6, 1) || series.is(6, 12) {
+        ["bookworm-security", "bookworm"]
+    } else {
+        ["trixie-backports", "sid"]
+    }
+}
+
+/// Apt with the suites of one series.
+pub(crate) struct Apt {
+    folder: PathBuf,
+    suites: [&'static str; 2],
+}
+
+impl Apt {
+    /// Writes the configuration for a series below `lab`.
+    pub(crate) fn new(lab: &Path, series: &Series) -> Result<Self> {
+        let suites = suites(series);
+        let folder = lab.join("apt").join(suites[0]);
+        for name in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        let mirror = Mirror::find()?;
+        let sources = suites.map(|suite| {
+            let address = if suite.ends_with("-security") {
+                &mirror.security
+            } else {
+                &mirror.archive
+            };
+            format!("deb [arch=amd64 signed-by={KEYRING}] {address} {suite} main\n")
+        });
+        fs::write(folder.join("sources.list"), sources.concat())?;
+        Ok(Self { folder, suites })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let folder = self.folder.display();
+        let mut command = process::command(program);
+        for option in [
+            format!("Dir::Etc::SourceList={folder}/sources.list"),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State={folder}"),
+            format!("Dir::State::Lists={folder}/lists"),
+            "Dir::State::status=/dev/null".to_owned(),
+            format!("Dir::Cache={folder}/cache"),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+            // The build folder may be where apt's own user cannot write.
+            "APT::Sandbox::User=root".to_owned(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        // A suite that is no longer updated keeps its last signature, whose date has passed.
+        if self.suites[0].starts_with("bullseye") {
+            command.args(["-o", "Acquire::Check-Valid-Until=false"]);
+        }
+        command
+    }
+
+    /// Fetches the suites' lists.
+    pub(crate) fn update(&self) -> Result<()> {
+        process::capture(self.command("apt-get").args(["-q", "update"]))
+            .map(drop)
+            .with_context(|| {
+                format!(
+                    "no package lists of {}: does the mirror in this machine's apt configuration carry them? \
+                 {MIRROR_VARIABLE}=URL names another",
+                    self.suites.join(" and ")
+                )
+            })
+    }
+
+    /// The names of all kernel packages in the lists.
+    pub(crate) fn kernels(&self) -> Result<Vec<String>> {
+        let found = process::capture(self.command("apt-cache").args([
+            "search",
+            "--names-only",
+            "^linux-(image|binary|modules|base)-[0-9].*-cloud-amd64(-unsigned)?$",
+        ]))?;
+        Ok(found
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Downloads one package into `folder`.
+    pub(crate) fn download(&self, package: &str, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        process::capture(
+            self.command("apt-get")
+                .current_dir(folder)
+                .args(["-q", "download", package]),
+        )
+        .map(drop)
+    }
+}
+
+impl Mirror {
+    fn find() -> Result<Self> {
+        if let Ok(address) = env::var(MIRROR_VARIABLE) {
+            return Ok(Self::of_archive(&address));
+        }
+        let mut sources = Vec::new();
+        let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+        if let Ok(folder) = fs::read_dir("/etc/apt/sources.list.d") {
+            files.extend(folder.flatten().map(|entry| entry.path()));
+        }
+        files.sort();
+        for file in files {
+            let Ok(text) = fs::read_to_string(&file) else {
+                continue;
+            };
+            match file.extension().and_then(|extension| extension.to_str()) {
+                Some("list") => sources.extend(one_line_sources(&text)),
+                Some("sources") => sources.extend(deb822_sources(&text)),
+                _ => {}
+            }
+        }
+        Self::of(&sources).with_context(|| {
+            format!(
+                "the lab's kernels are Debian packages, and no Debian mirror is in this machine's apt \
+                 configuration: {MIRROR_VARIABLE}=URL names one"
+            )
+        })
+    }
+
+    /// Debian's own archive among the host's sources: the one with a release's own suite, whose path ends
+    /// in debian; others (a vendor's repository) have suites of the same names at times.
+    fn of(sources: &[Source]) -> Option<Self> {
+        let archive = sources.iter().find(|source| {
+            source.address.trim_end_matches('/').ends_with("debian") && !source.suite.ends_with("-security")
+        });
+        let security = sources
+            .iter()
+            .find(|source| source.suite.ends_with("-security") && source.address.contains("debian"));
+        let mirror = Self::of_archive(&archive?.address);
+        Some(match security {
+            Some(source) => Self {
+                security: source.address.clone(),
+                ..mirror
+            },
+            None => mirror,
+        })
+    }
+
+    /// Mirrors keep the security archive beside the main one.
+    fn of_archive(address: &str) -> Self {
+        let address = address.trim_end_matches('/');
+        Self {
+            archive: address.to_owned(),
+            security: format!("{address}-security"),
+        }
+    }
+}
+
+/// One suite at one address, as apt is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    address: String,
+    suite: String,
+}
+
+/// Reads `deb [options] ADDRESS SUITE COMPONENT…` lines.
+fn one_line_sources(text: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for line in text.lines() {
+        let Some(rest) = line.trim().strip_prefix("deb ") else {
+            continue;
+        };
+        let rest = rest.trim_start();
+        let rest = match rest.strip_prefix('[') {
+            Some(options) => match options.split_once(']') {
+                Some((_, rest)) => rest,
+                None => continue,
+            },
+            None => rest,
+        };
+        let mut words = rest.split_whitespace();
+        if let (Some(address), Some(suite)) = (words.next(), words.next()) {
+            sources.push(Source {
+                address: address.to_owned(),
+                suite: suite.to_owned(),
+            });
+        }
+    }
+    sources
+}
+
+/// Reads stanzas with `Types`, `URIs` and `Suites`; a disabled stanza counts for nothing.
+fn deb822_sources(text: &str) -> Vec<Source> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut sources = Vec::new();
+    for stanza in lines.join("\n").split("\n\n") {
+        let field = |name: &str| -> Vec<&str> {
+            let mut words = Vec::new();
+            let mut inside = false;
+            for line in stanza.lines() {
+                if line.starts_with([' ', '\t']) {
+                    // A continuation belongs to the field above it.
+                } else if let Some((key, _)) = line.split_once(':') {
+                    inside = key.eq_ignore_ascii_case(name);
+                }
+                if inside {
+                    let value = if line.starts_with([' ', '\t']) {
+                        line
+                    } else {
+                        line.split_once(':').map_or("", |(_, value)| value)
+                    };
+                    words.extend(value.split_whitespace());
+                }
+            }
+            words
+        };
+        if field("Enabled")
+            .first()
+            .is_some_and(|word| word.eq_ignore_ascii_case("no"))
+            || !field("Types").contains(&"deb")
+        {
+            continue;
+        }
+        for address in field("URIs") {
+            for suite in field("Suites") {
+                sources.push(Source {
+                    address: address.to_owned(),
+                    suite: suite.to_owned(),
+                });
+            }
+        }
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(address: &str, suite: &str) -> Source {
+        Source {
+            address: address.into(),
+            suite: suite.into(),
+        }
+    }
+
+    #[test]
+    fn one_line_sources_are_read_with_and_without_options() {
+        let text = "# comment\ndeb-src http://mirror.test/debian a main\n\
+                    deb [arch=amd64 signed-by=/k] http://mirror.test/debian bookworm main contrib\n\
+                    deb   http://mirror.test/debian-security bookworm-security main\n";
+        assert_eq!(
+            one_line_sources(text),
+            [
+                source("http://mirror.test/debian", "bookworm"),
+                source("http://mirror.test/debian-security", "bookworm-security"),
+            ]
+        );
+    }
+
+    #[test]
+    fn deb822_stanzas_are_read_and_disabled_ones_skipped() {
+        let text = "Types: deb deb-src\n# where it came from\nURIs: http://mirror.test/debian\n\
+                    Suites: bookworm\n bookworm-updates\nComponents: main\n\n\
+                    Types: deb\nURIs: http://mirror.test/off\nSuites: x\nEnabled: no\n\n\
+                    Types: deb-src\nURIs: http://mirror.test/src\nSuites: x\n";
+        assert_eq!(
+            deb822_sources(text),
+            [
+                source("http://mirror.test/debian", "bookworm"),
+                source("http://mirror.test/debian", "bookworm-updates"),
+            ]
+        );
+    }
+
+    #[test]
+    fn debians_archive_is_told_from_a_vendors() {
+        let sources = [
+            source("http://vendor.test/linux/apt", "bookworm"),
+            source("http://mirror.test/debian/", "bookworm"),
+            source("http://secure.test/debian-security", "bookworm-security"),
+        ];
+        assert_eq!(
+            Mirror::of(&sources),
+            Some(Mirror {
+                archive: "http://mirror.test/debian".into(),
+                security: "http://secure.test/debian-security".into(),
+            })
+        );
+        assert_eq!(Mirror::of(&sources[..1]), None);
+    }
+
+    #[test]
+    fn a_host_without_security_updates_finds_them_beside_the_archive() {
+        let mirror = Mirror::of(&[source("http://mirror.test/debian", "sid")]).unwrap();
+        assert_eq!(mirror.security, "http://mirror.test/debian-security");
+    }
+}

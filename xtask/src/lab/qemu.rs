@@ -1,0 +1,341 @@
+//! The machine: qemu with two processors, no network device, and four ports to the guest.
+//!
+//! Emulation unless asked otherwise: a /dev/kvm may be there and hang. Every end but the guest's own
+//! "done" is an error with the console's last lines: a panic, a death of qemu, a run out of time.
+
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::{
+    guest::{self, Word},
+    initramfs::{self, Load},
+    kernel::Kernel,
+};
+use crate::{process, workspace::Workspace};
+
+/// How much of the console an error shows.
+const CONSOLE_LINES: usize = 40;
+/// How often the host looks whether qemu still runs.
+const TICK: Duration = Duration::from_millis(50);
+/// The exit status where the reader of stdout went away, as shells report a death by SIGPIPE.
+const CLOSED_PIPE: u8 = 141;
+
+/// A machine to boot.
+#[derive(Debug, Clone)]
+pub(crate) struct Boot {
+    pub(crate) kernel: Kernel,
+    /// MiB.
+    pub(crate) memory: u32,
+    pub(crate) kvm: bool,
+    /// From the start of qemu to the command's end.
+    pub(crate) limit: Duration,
+}
+
+/// What the threads that serve the ports tell the one that waits.
+enum Event {
+    Word(Word),
+    /// Nobody reads what the command prints.
+    Closed,
+}
+
+impl Boot {
+    /// An emulated machine of the usual size.
+    pub(crate) fn new(kernel: Kernel, limit: Duration) -> Self {
+        Self {
+            kernel,
+            memory: 1500,
+            kvm: false,
+            limit,
+        }
+    }
+
+    /// Boots, runs the command of `load`, and returns its exit status. `started` is called when the
+    /// command starts, before anything of its output is written.
+    pub(crate) fn run(
+        &self,
+        workspace: &Workspace,
+        load: &Load,
+        stdin: Box<dyn Read + Send>,
+        stdout: Box<dyn Write + Send>,
+        stderr: Box<dyn Write + Send>,
+        started: impl FnOnce(),
+    ) -> Result<u8> {
+        let folder = Folder::new()?;
+        let initramfs = folder.path("initramfs");
+        initramfs::write(workspace, &self.kernel, load, &initramfs)?;
+        let console = folder.path("console");
+        let mut command = self.qemu(&initramfs);
+        command
+            .arg("-chardev")
+            .arg(format!("file,id=console,path={}", console.display()));
+        command.args(["-device", "virtio-serial-pci"]);
+        let mut listeners = Vec::new();
+        for name in [guest::CONTROL, guest::STDIN, guest::STDOUT, guest::STDERR] {
+            let socket = folder.path(name);
+            let listener = UnixListener::bind(&socket)?;
+            listener.set_nonblocking(true)?;
+            listeners.push(listener);
+            command
+                .arg("-chardev")
+                .arg(format!("socket,id={name},path={}", socket.display()));
+            command
+                .arg("-device")
+                .arg(format!("virtserialport,chardev={name},name={name}"));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut machine = Machine::start(command)?;
+        let deadline = Instant::now() + self.limit;
+        let outcome = machine
+            .connect(&listeners, deadline)
+            .and_then(|ports| machine.serve(ports, [stdout, stderr], stdin, deadline, started));
+        outcome.map_err(|cause| {
+            anyhow!(
+                "the run on kernel {} has failed: {cause:#}; the console's last lines:\n{}",
+                self.kernel.version,
+                tail(&console)
+            )
+        })
+    }
+
+    /// Boots with the terminal as the guest's console and a shell on it.
+    pub(crate) fn shell(&self, workspace: &Workspace, load: &Load) -> Result<ExitCode> {
+        let folder = Folder::new()?;
+        let initramfs = folder.path("initramfs");
+        initramfs::write(workspace, &self.kernel, load, &initramfs)?;
+        let mut command = self.qemu(&initramfs);
+        command.args(["-chardev", "stdio,id=console,signal=off"]);
+        Ok(process::exit_code(command.status().context("cannot run qemu")?))
+    }
+
+    fn qemu(&self, initramfs: &Path) -> Command {
+        // The machine dies with this process, however that ends.
+        let mut command = process::command("setpriv");
+        command.args(["--pdeathsig", "TERM"]).arg("qemu-system-x86_64");
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args(["-accel", if self.kvm { "kvm" } else { "tcg,thread=multi" }]);
+        command.args(["-smp", "2", "-m", &self.memory.to_string()]);
+        command
+            .arg("-kernel")
+            .arg(self.kernel.image())
+            .arg("-initrd")
+            .arg(initramfs);
+        command.args([
+            "-append",
+            // An oops is the end of the run, and a panic the end of qemu. The mitigations of real
+            // processors cost time and gain nothing on an emulated one.
+            "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off",
+        ]);
+        command.args(["-serial", "chardev:console", "-device", "virtio-rng-pci"]);
+        command
+    }
+}
+
+/// A running qemu; it ends with this value.
+struct Machine {
+    child: Child,
+}
+
+impl Machine {
+    fn start(mut command: Command) -> Result<Self> {
+        let child = command.spawn().context("cannot run qemu")?;
+        Ok(Self { child })
+    }
+
+    /// Waits for qemu to open its end of each port.
+    fn connect(&mut self, listeners: &[UnixListener], deadline: Instant) -> Result<Vec<UnixStream>> {
+        let mut ports = Vec::new();
+        for listener in listeners {
+            loop {
+                match listener.accept() {
+                    Ok((port, _)) => {
+                        port.set_nonblocking(false)?;
+                        ports.push(port);
+                        break;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.alive(deadline)?;
+                thread::sleep(TICK / 10);
+            }
+        }
+        Ok(ports)
+    }
+
+    fn serve(
+        &mut self,
+        ports: Vec<UnixStream>,
+        outputs: [Box<dyn Write + Send>; 2],
+        stdin: Box<dyn Read + Send>,
+        deadline: Instant,
+        started: impl FnOnce(),
+    ) -> Result<u8> {
+        let Ok([control, input, output, errors]) = <[UnixStream; 4]>::try_from(ports) else {
+            bail!("qemu opened the wrong number of ports");
+        };
+        let (events, inbox) = mpsc::channel();
+        let words = events.clone();
+        thread::spawn(move || read_words(control, &words));
+        thread::spawn(move || feed(stdin, input));
+        let mut started = Some(started);
+        let mut copies = None;
+        let mut waiting = Some((outputs, [output, errors]));
+        loop {
+            match inbox.recv_timeout(TICK) {
+                Ok(Event::Word(Word::Started)) => {
+                    if let Some(started) = started.take() {
+                        started();
+                    }
+                    if let Some((outputs, ports)) = waiting.take() {
+                        copies = Some(copy_all(outputs, ports, &events));
+                    }
+                }
+                Ok(Event::Word(Word::Done(status))) => {
+                    // What the guest wrote is in the sockets by now; the copies end with qemu.
+                    self.end();
+                    for copy in copies.take().into_iter().flatten() {
+                        let _ = copy.join();
+                    }
+                    return Ok(status);
+                }
+                Ok(Event::Word(Word::Failed(reason))) => bail!("the guest gave up: {reason}"),
+                Ok(Event::Closed) => return Ok(CLOSED_PIPE),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.alive(deadline)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the control port was closed"),
+            }
+        }
+    }
+
+    /// Fails if qemu has ended or the time is up.
+    fn alive(&mut self, deadline: Instant) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let mut said = String::new();
+            if let Some(mut stderr) = self.child.stderr.take() {
+                let _ = stderr.read_to_string(&mut said);
+            }
+            if status.success() {
+                bail!("the guest went down (a panic, or it was powered off)");
+            }
+            bail!("qemu ended ({status}): {}", said.trim());
+        }
+        if Instant::now() > deadline {
+            bail!("the time limit has passed");
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn read_words(control: UnixStream, events: &mpsc::Sender<Event>) {
+    for line in BufReader::new(control).lines() {
+        let Ok(line) = line else { return };
+        if let Some(word) = Word::read(&line)
+            && events.send(Event::Word(word)).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Hands stdin to the guest; closing the port is the end of the command's stdin.
+fn feed(mut stdin: Box<dyn Read + Send>, mut port: UnixStream) {
+    // Fails when the guest is gone, and then nobody is left to tell.
+    let _ = io::copy(&mut stdin, &mut port);
+}
+
+fn copy_all(
+    outputs: [Box<dyn Write + Send>; 2],
+    ports: [UnixStream; 2],
+    events: &mpsc::Sender<Event>,
+) -> Vec<JoinHandle<()>> {
+    outputs
+        .into_iter()
+        .zip(ports)
+        .map(|(output, port)| {
+            let events = events.clone();
+            thread::spawn(move || {
+                if copy(port, output).is_err() {
+                    // The receiver may be gone, having heard the same of the other port.
+                    let _ = events.send(Event::Closed);
+                }
+            })
+        })
+        .collect()
+}
+
+/// Copies each piece as it comes; fails if nobody takes it.
+fn copy(mut port: UnixStream, mut output: Box<dyn Write + Send>) -> io::Result<()> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match port.read(&mut piece) {
+            // The end, or qemu's: either way there is no more.
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(length) => {
+                output.write_all(&piece[..length])?;
+                output.flush()?;
+            }
+        }
+    }
+}
+
+/// The last lines of the console, without the carriage returns of a serial line.
+fn tail(console: &Path) -> String {
+    let bytes = fs::read(console).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return "(the console said nothing)".to_owned();
+    }
+    lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
+}
+
+/// A folder of one run. Not in the build folder: a socket's path must be short.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("ipvs-observer-lab.{}.{run}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
