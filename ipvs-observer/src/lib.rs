@@ -8,5 +8,6 @@ pub mod model;
 pub mod netlink;
 pub mod output;
 pub mod points;
+pub mod probe;
 pub mod settings;
 pub mod trigger;

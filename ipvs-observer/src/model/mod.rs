@@ -3,6 +3,7 @@
 //! Owns: the types between the kernel's edges and the outputs. Refuses to know: netlink, eBPF, line protocol.
 //! Everything here is `Copy` or reuses its storage, so that a gather in steady state allocates nothing per row.
 
+mod activity;
 mod address;
 mod destination;
 mod name;
@@ -10,6 +11,7 @@ mod service;
 mod snapshot;
 mod stats;
 
+pub use activity::{Activity, ProbeTotals};
 pub use address::{Address, Family, Protocol};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use name::Name;
