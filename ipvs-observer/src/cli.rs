@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     points::Schema,
-    settings::{self, Precision, ProbeMode, ServiceSpec},
+    probe::ProbeMode,
+    settings::{self, Precision, ServiceSpec},
 };
 
 /// Observes Linux Virtual Server (IPVS): its counters, and why its scheduler chose.

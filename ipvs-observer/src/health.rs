@@ -1,6 +1,11 @@
 //! How well the work goes: one state, told to people when it changes and to the data at every gather.
 
-use crate::{log, netlink::Failure, points::Status};
+use crate::{
+    log,
+    netlink::Failure,
+    points::Status,
+    probe::{Availability, Need},
+};
 
 /// A state with its reason. The reason is a few words that stay the same while the state lasts; the message is
 /// what a person reads, once.
@@ -14,10 +19,11 @@ pub struct Health {
 }
 
 impl Health {
-    /// The state after a gather whose dump ended so, and whose probes lack `missing`: a reason and a message.
-    pub fn of(failure: Option<&Failure>, complete: bool, missing: Option<(String, String)>) -> Self {
-        match (failure, missing) {
-            (Some(failure), _) => Self {
+    /// The state after a gather: what kept the table from being read, whether its services are all there, and
+    /// what the probes lack.
+    pub fn of(failure: Option<&Failure>, complete: bool, probes: Option<&Availability>) -> Self {
+        if let Some(failure) = failure {
+            return Self {
                 status: if complete {
                     Status::Degraded
                 } else {
@@ -25,15 +31,40 @@ impl Health {
                 },
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
-            },
-            (None, Some((reason, message))) => Self {
-                status: Status::Degraded,
-                reason,
-                message,
-            },
-            (None, None) => Self::default(),
+            };
+        }
+        let Some(probes) = probes.filter(|probes| !probes.complete()) else {
+            return Self::default();
+        };
+        let reason = probes
+            .first_missing()
+            .and_then(|need| need.missing.clone())
+            .unwrap_or_default();
+        Self {
+            status: Status::Degraded,
+            reason: format!("probes: {reason}"),
+            message: lack(probes),
         }
     }
+}
+
+/// What the probes lack, as a person reads it: the first lack, and how many more there are.
+pub fn lack(probes: &Availability) -> String {
+    let Some(need) = probes.first_missing() else {
+        return String::new();
+    };
+    let more = match probes.missing() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more: `ipvs-observer check` lists them)", count - 1),
+    };
+    let why = need.missing.as_deref().unwrap_or_default();
+    let Need {
+        name,
+        consequence,
+        remedy,
+        ..
+    } = need;
+    format!("probe {name}: {why}, so {consequence}; {remedy}{more}")
 }
 
 /// Tells people of changes.

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 use crate::{
     model::{Address, Family, Protocol, ServiceKey},
     points::Schema,
+    probe::ProbeMode,
 };
 
 /// What `collect` does.
@@ -26,17 +27,6 @@ pub struct Collect {
     pub probes: ProbeMode,
     /// Only these services; none: all.
     pub services: Vec<ServiceSpec>,
-}
-
-/// What is asked of the probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeMode {
-    /// Whatever this kernel and these privileges allow.
-    Auto,
-    /// All, or fail.
-    On,
-    /// None.
-    Off,
 }
 
 /// What timestamps are rounded down to.

@@ -16,8 +16,8 @@ use std::{
 use ipvs_observer::{
     line::Encoder,
     model::{
-        Address, Daemon, DaemonRole, Destination, DestinationKey, Family, Forward, Info, Name, Protocol,
-        Service, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
+        Address, Daemon, DaemonRole, Destination, DestinationKey, Family, Forward, Info, Name, ProbeTotals,
+        Protocol, Service, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
     },
     points::{Observer, Points, ProbeHealth, Schema},
 };
@@ -103,8 +103,16 @@ fn written(schema: Schema) -> Names {
     let mut points = Points::new(schema, netns);
     points.snapshot(&mut encoder, &everything(), false, 1);
     if schema == Schema::Full {
+        let totals = ProbeTotals {
+            run_ns: Some(1),
+            ..ProbeTotals::default()
+        };
+        let probes = Some(ProbeHealth {
+            totals,
+            ..ProbeHealth::default()
+        });
         let observer = Observer {
-            probes: Some(ProbeHealth::default()),
+            probes,
             ..Observer::default()
         };
         points.observer(&mut encoder, &observer, 1);

@@ -43,7 +43,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let mut clock = Clock::new(settings.interval);
     let (once, mut left) = (settings.once, settings.count);
     let mut work = Work {
-        gatherer: Gatherer::new(&settings),
+        gatherer: Gatherer::new(&settings)?,
         stdout: Stdout::new(),
     };
     while left != Some(0) {

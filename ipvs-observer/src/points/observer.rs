@@ -1,7 +1,7 @@
 //! `ipvs_observer`: the program itself.
 
 use super::Points;
-use crate::{line::Encoder, netlink};
+use crate::{line::Encoder, model::ProbeTotals, netlink};
 
 /// How much of the work can be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,16 +53,12 @@ pub struct Observer {
 /// What the probes say of themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeHealth {
-    /// Probes attached.
+    /// Needs that are met: probes attached.
     pub attached: u64,
     /// Probes that this kernel or these privileges do not allow.
     pub missing: u64,
-    /// Calls that the probes saw.
-    pub events: u64,
-    /// Events that were lost on the way.
-    pub lost: u64,
-    /// Entries without a return, or returns without an entry.
-    pub unpaired: u64,
+    /// Their own account.
+    pub totals: ProbeTotals,
 }
 
 impl Points {
@@ -83,12 +79,21 @@ impl Points {
             .unsigned("gathers_skipped", observer.gathers_skipped)
             .unsigned("lines", lines)
             .unsigned("rss_bytes", observer.rss_bytes);
-        if let Some(probes) = &observer.probes {
-            line.unsigned("probes", probes.attached)
-                .unsigned("probes_missing", probes.missing)
-                .unsigned("events", probes.events)
-                .unsigned("events_lost", probes.lost)
-                .unsigned("events_unpaired", probes.unpaired);
+        if let Some(ProbeHealth {
+            attached,
+            missing,
+            totals,
+        }) = &observer.probes
+        {
+            line.unsigned("probes", *attached)
+                .unsigned("probes_missing", *missing)
+                .unsigned("probe_runs", totals.runs)
+                .unsigned("events", totals.entries)
+                .unsigned("events_lost", totals.turned_away + totals.events_lost)
+                .unsigned("events_unpaired", totals.unpaired);
+            if let Some(nanoseconds) = totals.run_ns {
+                line.unsigned("probe_run_ns", nanoseconds);
+            }
         }
         line.end(timestamp);
     }

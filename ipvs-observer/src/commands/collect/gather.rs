@@ -5,11 +5,13 @@ use std::{fs, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    health::{Health, Reporter},
+    health::{self, Health, Reporter},
     line::Encoder,
-    model::{Service, Snapshot},
+    log,
+    model::{Activity, Service, Snapshot},
     netlink::Reader,
-    points::{Observer, Points, Schema},
+    points::{Observer, Points, ProbeHealth, Schema},
+    probe::{ProbeMode, ProbeSettings, Probes},
     settings::{self, Precision, ServiceSpec},
     trigger,
 };
@@ -21,23 +23,39 @@ pub(super) struct Gatherer {
     services: Vec<ServiceSpec>,
     reader: Reader,
     snapshot: Snapshot,
+    probes: Option<Probes>,
+    activity: Activity,
     points: Points,
     encoder: Encoder,
     reporter: Reporter,
 }
 
 impl Gatherer {
-    pub(super) fn new(settings: &settings::Collect) -> Self {
-        Self {
+    /// # Errors
+    /// All probes are wanted, and not all are to be had.
+    pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
+        let mode = settings.probes;
+        let probes = (mode != ProbeMode::Off).then(|| Probes::attach(&ProbeSettings { mode }));
+        if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
+            let availability = probes.availability();
+            anyhow::ensure!(
+                availability.complete(),
+                "not all probes can be attached, and --probes on asks for all; {}; --probes auto goes on without",
+                health::lack(availability)
+            );
+        }
+        Ok(Self {
             schema: settings.schema,
             precision: settings.precision,
             services: settings.services.clone(),
             reader: Reader::default(),
             snapshot: Snapshot::default(),
+            probes,
+            activity: Activity::default(),
             points: Points::new(settings.schema, None),
             encoder: Encoder::new(settings.unsigned),
             reporter: Reporter::default(),
-        }
+        })
     }
 
     /// Gathers and returns the lines. `skipped`: ticks left out so far.
@@ -49,8 +67,13 @@ impl Gatherer {
             |service: &Service| filter.is_empty() || filter.iter().any(|spec| spec.matches(&service.key));
         let dump = self.reader.read(&mut self.snapshot, &wanted);
         let dumped = Instant::now();
+        self.read_probes();
         let complete = self.snapshot.services_in_namespace.is_some();
-        let health = Health::of(dump.as_ref().err(), complete, None);
+        let health = Health::of(
+            dump.as_ref().err(),
+            complete,
+            self.probes.as_ref().map(Probes::availability),
+        );
         self.reporter.report(&health);
         self.points.snapshot(
             &mut self.encoder,
@@ -68,11 +91,29 @@ impl Gatherer {
                 dumps: self.reader.counters(),
                 gathers_skipped: skipped,
                 rss_bytes: resident().unwrap_or(0),
-                probes: None,
+                probes: self.probe_health(),
             };
             self.points.observer(&mut self.encoder, &observer, timestamp);
         }
         self.encoder.take()
+    }
+
+    fn read_probes(&mut self) {
+        let Some(probes) = &mut self.probes else { return };
+        probes.refresh();
+        probes.read(&mut self.activity);
+        for message in &self.activity.diagnostics {
+            log::write(log::Level::Warning, message);
+        }
+    }
+
+    fn probe_health(&self) -> Option<ProbeHealth> {
+        let availability = self.probes.as_ref()?.availability();
+        Some(ProbeHealth {
+            attached: availability.attached() as u64,
+            missing: availability.missing() as u64,
+            totals: self.activity.probes,
+        })
     }
 }
 
