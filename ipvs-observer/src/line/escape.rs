@@ -9,10 +9,8 @@ use bytes::BytesMut;
 pub(super) enum Escape {
     /// The measurement: comma and space.
     Measurement,
-    /// Tag and field keys: comma, space, equals sign.
+    /// Tag and field keys and tag values: comma, space, equals sign.
     Key,
-    /// Tag values: the same.
-    TagValue,
     /// String fields: quote and backslash.
     String,
 }
@@ -21,7 +19,7 @@ impl Escape {
     /// Appends `text` with its escapes. Control characters that would end a line become the two characters by
     /// which they are commonly written, everywhere: lines must stay lines for every reader.
     pub(super) fn append(self, text: &str, buffer: &mut BytesMut) {
-        if !text.bytes().any(|byte| self.special(byte)) {
+        if self.needless(text) {
             buffer.extend_from_slice(text.as_bytes());
             return;
         }
@@ -39,11 +37,16 @@ impl Escape {
         }
     }
 
+    /// Whether nothing in `text` needs an escape.
+    pub(super) fn needless(self, text: &str) -> bool {
+        !text.bytes().any(|byte| self.special(byte))
+    }
+
     fn special(self, byte: u8) -> bool {
         match byte {
             0 | b'\n' | b'\r' | b'\t' | 0x0b | 0x0c => true,
             b',' | b' ' => !matches!(self, Self::String),
-            b'=' => matches!(self, Self::Key | Self::TagValue),
+            b'=' => matches!(self, Self::Key),
             b'"' | b'\\' => matches!(self, Self::String),
             _ => false,
         }

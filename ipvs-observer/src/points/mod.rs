@@ -8,11 +8,11 @@ mod observer;
 mod real_server;
 mod virtual_server;
 
-use std::fmt;
+use std::net::IpAddr;
 
 use crate::{
-    line::{Encoder, Tags},
-    model::{Address, ServiceKey, Snapshot, Stats},
+    line::{Encoder, Line, Tags},
+    model::{Address, Family, ServiceKey, Snapshot, Stats},
 };
 
 pub use observer::{Observer, ProbeHealth, Status};
@@ -58,13 +58,17 @@ impl Points {
         }
     }
 
-    fn netns(&self) -> &str {
-        self.netns.as_deref().unwrap_or_default()
+    /// The tag of the namespace, if it was asked for.
+    fn netns_tag(&self, line: &mut Line<'_>) {
+        if let Some(netns) = &self.netns {
+            line.tag("netns", netns);
+        }
     }
 }
 
 /// The eight fields that Telegraf's plugin has for both kinds of server.
-fn telegraf_stats(line: &mut crate::line::Line<'_>, stats: &Stats) {
+#[inline]
+fn telegraf_stats(line: &mut Line<'_>, stats: &Stats) {
     line.unsigned("connections", stats.connections)
         .unsigned("pkts_in", stats.pkts_in)
         .unsigned("pkts_out", stats.pkts_out)
@@ -76,32 +80,36 @@ fn telegraf_stats(line: &mut crate::line::Line<'_>, stats: &Stats) {
 }
 
 /// An address as a tag has it.
-struct AddressTag(Address, Schema);
-
-impl fmt::Display for AddressTag {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn ip(address: Address, schema: Schema) -> IpAddr {
+    match (schema, address.ip()) {
         // Go writes an IPv4-mapped IPv6 address as IPv4, and Telegraf's series carry it so.
-        if let (Schema::Telegraf, std::net::IpAddr::V6(ip)) = (self.1, self.0.ip())
-            && let Some(mapped) = ip.to_ipv4_mapped()
-        {
-            return write!(formatter, "{mapped}");
-        }
-        fmt::Display::fmt(&self.0, formatter)
+        (Schema::Telegraf, IpAddr::V6(ip)) => ip.to_ipv4_mapped().map_or(ip.into(), IpAddr::V4),
+        (_, ip) => ip,
     }
+}
+
+/// The family of an address as a tag.
+#[inline]
+fn family_tag(line: &mut Line<'_>, family: Family) {
+    match family {
+        Family::INET => line.tag_literal("address_family", "inet"),
+        Family::INET6 => line.tag_literal("address_family", "inet6"),
+        other => line.tag("address_family", other),
+    };
 }
 
 /// The tags of a service in the lines of its real servers.
 fn virtual_tags(tags: &mut Tags, key: &ServiceKey, schema: Schema) {
     tags.clear();
     match key {
-        ServiceKey::Fwmark { mark, .. } => tags.add("virtual_fwmark", mark),
+        ServiceKey::Fwmark { mark, .. } => tags.add_number("virtual_fwmark", *mark),
         ServiceKey::Endpoint {
             address,
             protocol,
             port,
         } => {
-            tags.add("virtual_address", AddressTag(*address, schema));
-            tags.add("virtual_port", port);
+            tags.add_ip("virtual_address", ip(*address, schema));
+            tags.add_number("virtual_port", *port);
             tags.add("virtual_protocol", protocol);
         }
     }

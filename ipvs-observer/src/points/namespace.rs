@@ -17,7 +17,7 @@ impl Points {
         timestamp: u64,
     ) {
         let mut line = encoder.line("ipvs");
-        line.tag("netns", self.netns());
+        self.netns_tag(&mut line);
         if let Some(totals) = &snapshot.totals {
             line.unsigned("connections", totals.stats.connections)
                 .unsigned("pkts_in", totals.stats.pkts_in)

@@ -66,8 +66,8 @@ impl Points {
     pub fn observer(&self, encoder: &mut Encoder, observer: &Observer, timestamp: u64) {
         let lines = encoder.lines() + 1;
         let mut line = encoder.line("ipvs_observer");
-        line.tag("netns", self.netns());
-        line.string("status", observer.status.name())
+        self.netns_tag(&mut line);
+        line.literal("status", observer.status.name())
             .string("reason", &observer.reason);
         line.unsigned("gather_ns", observer.gather_ns)
             .unsigned("dump_ns", observer.dump_ns)

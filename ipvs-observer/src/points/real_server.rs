@@ -1,6 +1,6 @@
 //! `ipvs_real_server`.
 
-use super::{AddressTag, Points, Schema, telegraf_stats, virtual_tags};
+use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
     line::Encoder,
     model::{Destination, Service},
@@ -18,11 +18,10 @@ impl Points {
         for destination in destinations {
             let mut line = encoder.line("ipvs_real_server");
             let key = &destination.key;
-            line.tag("address", AddressTag(key.address, self.schema))
-                .tag("address_family", key.address.family());
-            line.tag("netns", self.netns())
-                .tag("port", key.port)
-                .tags(&self.virtual_tags);
+            line.tag_ip("address", ip(key.address, self.schema));
+            family_tag(&mut line, key.address.family());
+            self.netns_tag(&mut line);
+            line.tag_number("port", key.port).tags(&self.virtual_tags);
             line.signed("active_connections", destination.active)
                 .signed("inactive_connections", destination.inactive);
             telegraf_stats(&mut line, &destination.stats);
@@ -33,9 +32,9 @@ impl Points {
                     .unsigned("lower_threshold", destination.lower_threshold.into())
                     .unsigned("bps_in", destination.stats.bps_in)
                     .unsigned("bps_out", destination.stats.bps_out)
-                    .string("forward", destination.forward.name());
+                    .literal("forward", destination.forward.name());
                 if let Some(tunnel) = destination.tunnel {
-                    line.string("tunnel", tunnel.kind.name());
+                    line.literal("tunnel", tunnel.kind.name());
                     if tunnel.port != 0 {
                         line.unsigned("tunnel_port", tunnel.port.into());
                     }

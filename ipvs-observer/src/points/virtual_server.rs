@@ -1,6 +1,6 @@
 //! `ipvs_virtual_server`.
 
-use super::{AddressTag, Points, Schema, telegraf_stats};
+use super::{Points, Schema, family_tag, ip, telegraf_stats};
 use crate::{
     line::Encoder,
     model::{Destination, ServiceKey, VirtualServer},
@@ -23,20 +23,20 @@ impl Points {
         };
         match &service.key {
             ServiceKey::Fwmark { family, mark } => {
-                line.tag("address_family", family)
-                    .tag("fwmark", mark)
-                    .tag("netmask", netmask);
-                line.tag("netns", self.netns());
+                family_tag(&mut line, *family);
+                line.tag_number("fwmark", *mark).tag_number("netmask", netmask);
+                self.netns_tag(&mut line);
             }
             ServiceKey::Endpoint {
                 address,
                 protocol,
                 port,
             } => {
-                line.tag("address", AddressTag(*address, self.schema))
-                    .tag("address_family", address.family());
-                line.tag("netmask", netmask).tag("netns", self.netns());
-                line.tag("port", port).tag("protocol", protocol);
+                line.tag_ip("address", ip(*address, self.schema));
+                family_tag(&mut line, address.family());
+                line.tag_number("netmask", netmask);
+                self.netns_tag(&mut line);
+                line.tag_number("port", *port).tag("protocol", protocol);
             }
         }
         line.tag("sched", service.scheduler);

@@ -14,6 +14,7 @@ use ipvs_observer::{
 use crate::{
     ipvsadm,
     observer::{self, of, only},
+    support::lines::{self, Line},
 };
 
 const SERVICES: usize = 4000;
@@ -85,7 +86,7 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     assert_eq!(of(&lines, "ipvs_real_server").count(), SERVICES * DESTINATIONS);
     let times: BTreeSet<_> = lines.iter().map(|line| line.timestamp).collect();
     assert_eq!(times.len(), 1);
-    let series: BTreeSet<_> = lines.iter().map(observer_series).collect();
+    let series: BTreeSet<_> = lines.iter().map(Line::series).collect();
     assert_eq!(series.len(), lines.len(), "no series twice");
     let state = only(&lines, "ipvs_observer");
     assert_eq!(
@@ -102,32 +103,38 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     );
     let mut reader = Reader::default();
     let mut snapshot = Snapshot::default();
-    let (mut floor, mut ours, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut floor, mut read) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         floor.push(raw_dump(&requests));
         let begin = Instant::now();
         reader.read(&mut snapshot, &|_| true).expect("a whole table");
-        ours.push(begin.elapsed());
-        let lines = observer::gather(&["--probes", "off"]);
-        whole.push(Duration::from_nanos(
-            only(&lines, "ipvs_observer").number("gather_ns"),
-        ));
+        read.push(begin.elapsed());
     }
+    let args = [
+        "collect",
+        "--probes",
+        "off",
+        "--interval",
+        "500ms",
+        "--count",
+        "6",
+    ];
+    let output = observer::run(&args);
+    let lines = lines::parse(std::str::from_utf8(&output.stdout).expect("text"));
+    let mut whole: Vec<_> = of(&lines, "ipvs_observer")
+        .map(|line| line.number("gather_ns"))
+        .collect();
+    println!("each gather of one process, ns: {whole:?}");
+    let mut whole = whole.drain(..).map(Duration::from_nanos).collect();
     let median = |times: &mut Vec<Duration>| {
         times.sort();
         times[times.len() / 2]
     };
-    let (floor, ours, whole) = (median(&mut floor), median(&mut ours), median(&mut whole));
-    println!(
-        "raw dump {floor:?}, read and decoded {ours:?}, first gather of a process with its lines {whole:?}"
-    );
+    let (floor, read, whole) = (median(&mut floor), median(&mut read), median(&mut whole));
+    println!("medians: raw dump {floor:?}, read and decoded {read:?}, a gather with its lines {whole:?}");
     assert!(
         whole < floor * 2,
         "a gather took {whole:?}, the raw dump {floor:?}"
     );
     ipvsadm::run(&["-C"]);
-}
-
-fn observer_series(line: &crate::support::lines::Line) -> String {
-    line.series()
 }

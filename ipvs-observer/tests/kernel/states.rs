@@ -25,7 +25,7 @@ fn unload() {
     shell(
         "ipvsadm -C 2>/dev/null || :
          for turn in 1 2 3; do
-             for module in $(sed -n 's/^\\(ip_vs_[a-z]*\\) .*/\\1/p' /proc/modules) ip_vs; do
+             for module in $(sed -n 's/^\\(ip_vs_[a-z_]*\\) .*/\\1/p' /proc/modules) ip_vs; do
                  rmmod $module 2>/dev/null || :
              done
          done
