@@ -21,7 +21,7 @@ use ipvs_observer::{
 use support::lines;
 
 const TIME: u64 = 1_700_000_000_000_000_000;
-const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
@@ -67,16 +67,21 @@ fn compare(series: &str, schema: Schema, name: &str) {
 
 #[test]
 fn the_full_schema_of_every_kernel_is_as_looked_at() {
-    for series in SERIES {
+    for series in KERNELS {
         compare(series, Schema::Full, "full");
     }
 }
 
 #[test]
 fn the_telegraf_schema_of_every_kernel_is_as_looked_at() {
-    for series in SERIES {
+    for series in KERNELS {
         compare(series, Schema::Telegraf, "telegraf");
     }
+}
+
+#[test]
+fn a_table_with_a_synchronisation_daemon_is_as_looked_at() {
+    compare("daemon", Schema::Full, "full");
 }
 
 #[test]
@@ -87,15 +92,15 @@ fn every_kernel_tells_the_same_series() {
             .map(lines::Line::series)
             .collect()
     };
-    let oldest = series(SERIES[0]);
-    for name in &SERIES[1..] {
+    let oldest = series(KERNELS[0]);
+    for name in &KERNELS[1..] {
         assert_eq!(series(name), oldest, "{name}");
     }
 }
 
 #[test]
 fn the_recordings_are_not_of_an_idle_table() {
-    for series in SERIES {
+    for series in KERNELS {
         let lines = lines::parse(&gather(series, Schema::Full));
         let connections: u64 = lines
             .iter()
