@@ -1,4 +1,28 @@
-//! `ipvs-observer`: the rooms.
+//! Observes Linux Virtual Server (IPVS): what its counters say, and why its scheduler chose.
+//!
+//! One way through, left to right:
+//!
+//! ```text
+//! IPVS netlink ──dump──▶ netlink ──▶ model::Snapshot ─┐
+//!                                                     ├─▶ points ─▶ line ─▶ output ─▶ stdout
+//! kprobes ──per-CPU maps──▶ probe ─▶ model::Activity ─┘
+//! ```
+//!
+//! | room | owns | refuses to know |
+//! |---|---|---|
+//! | [`cli`], [`settings`] | flags as typed, settings as checked | what is done with them |
+//! | [`commands`] | the verbs, each as its pipeline | the work itself |
+//! | [`netlink`] | the table as the kernel tells it, completely or with the reason why not | what becomes of it |
+//! | [`probe`] | everything that talks to BPF, kprobes and BTF | netlink, measurements |
+//! | [`model`] | plain values with stable keys | kernels, outputs |
+//! | [`points`] | names and fields of the measurements, both schemas | syntax |
+//! | [`line`] | the syntax of line protocol | measurements |
+//! | [`output`] | getting whole lines out | what they say |
+//! | [`trigger`], [`health`], [`log`] | when a gather starts, how well the work goes, who is told | |
+//!
+//! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
+//! is plain data and pure functions, testable without root.
+
 pub mod cli;
 pub mod commands;
 pub mod health;

@@ -170,7 +170,8 @@ impl Reader {
                 Ok(true) => {}
                 Ok(false) => self.vanished.push(place),
                 Err(failure @ (Failure::Refused(_) | Failure::Interrupted)) => {
-                    self.counters.errors += 1;
+                    // The first is counted where it is reported.
+                    self.counters.errors += u64::from(first_failure.is_some());
                     first_failure.get_or_insert(failure);
                 }
                 Err(failure) => {
