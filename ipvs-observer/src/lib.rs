@@ -16,7 +16,7 @@
 //! | [`probe`] | everything that talks to BPF, kprobes and BTF | netlink, measurements |
 //! | [`model`] | plain values with stable keys | kernels, outputs |
 //! | [`points`] | names and fields of the measurements, both schemas | syntax |
-//! | [`line`] | the syntax of line protocol | measurements |
+//! | [`mod@line`] | the syntax of line protocol | measurements |
 //! | [`output`] | getting whole lines out | what they say |
 //! | [`trigger`], [`health`], [`log`] | when a gather starts, how well the work goes, who is told | |
 //!
