@@ -40,8 +40,9 @@ impl Topology {
 pub(crate) enum Word {
     /// Everything is set up and the command starts.
     Started,
-    /// The command ended with this status and all that it wrote was handed over.
-    Done(u8),
+    /// The command ended with this status, having written so many bytes to stdout and to stderr. A port
+    /// takes bytes before the host has them, so the host counts.
+    Done { status: u8, written: [u64; 2] },
     /// The guest could not get as far as the command.
     Failed(String),
 }
@@ -52,7 +53,15 @@ impl Word {
         let (word, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
         match word {
             "started" => Some(Self::Started),
-            "done" => rest.parse().ok().map(Self::Done),
+            "done" => {
+                let mut numbers = rest.split(' ');
+                let status = numbers.next()?.parse().ok()?;
+                let mut count = || numbers.next()?.parse().ok();
+                Some(Self::Done {
+                    status,
+                    written: [count()?, count()?],
+                })
+            }
             "failed" => Some(Self::Failed(rest.to_owned())),
             _ => None,
         }
@@ -76,13 +85,19 @@ mod tests {
     #[test]
     fn the_words_of_the_control_port_are_read() {
         assert_eq!(Word::read("started\n"), Some(Word::Started));
-        assert_eq!(Word::read("done 7\n"), Some(Word::Done(7)));
+        assert_eq!(
+            Word::read("done 7 15 0\n"),
+            Some(Word::Done {
+                status: 7,
+                written: [15, 0]
+            })
+        );
         assert_eq!(
             Word::read("failed no ip_vs here\n"),
             Some(Word::Failed("no ip_vs here".into()))
         );
-        assert_eq!(Word::read("done\n"), None);
-        assert_eq!(Word::read("done 300\n"), None);
+        assert_eq!(Word::read("done 1 2\n"), None);
+        assert_eq!(Word::read("done 300 0 0\n"), None);
         assert_eq!(Word::read(""), None);
     }
 

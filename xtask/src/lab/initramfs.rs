@@ -35,8 +35,8 @@ const MODULES: &str = "ip_vs* nf_conntrack* nf_nat* nf_defrag* \
     virtio virtio_ring virtio_pci* virtio_console virtio_rng failover net_failover";
 
 /// Programs of the host that come before busybox's applets of the same names. The shell is among them
-/// because busybox's own prefers its applets to whatever PATH says.
-const TOOLS: [&str; 5] = ["bash", "ip", "ipvsadm", "kmod", "bpftool"];
+/// because busybox's own prefers its applets to whatever PATH says, and dd because it counts bytes.
+const TOOLS: [&str; 6] = ["bash", "dd", "ip", "ipvsadm", "kmod", "bpftool"];
 /// The names that kmod goes by. The kernel itself calls /sbin/modprobe.
 const KMOD: [&str; 5] = ["modprobe", "insmod", "rmmod", "lsmod", "modinfo"];
 /// Files of the host that name protocols and ports, as ipvsadm prints them.

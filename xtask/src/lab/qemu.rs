@@ -6,14 +6,16 @@
 use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
+    net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     sync::{
-        atomic::{AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -128,7 +130,10 @@ impl Boot {
         let mut command = process::command("setpriv");
         command.args(["--pdeathsig", "TERM"]).arg("qemu-system-x86_64");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-accel", if self.kvm { "kvm" } else { "tcg,thread=multi" }]);
+        // One thread for both processors: with a thread each, qemu 7.2 at times goes on with a stale
+        // instruction where the other processor has just patched kernel code (static keys), and one boot
+        // in ten dies of it. Booting takes no longer.
+        command.args(["-accel", if self.kvm { "kvm" } else { "tcg,thread=single" }]);
         command.args(["-smp", "2", "-m", &self.memory.to_string()]);
         command
             .arg("-kernel")
@@ -194,8 +199,8 @@ impl Machine {
         thread::spawn(move || read_words(control, &words));
         thread::spawn(move || feed(stdin, input));
         let mut started = Some(started);
-        let mut copies = None;
         let mut waiting = Some((outputs, [output, errors]));
+        let copied = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
         loop {
             match inbox.recv_timeout(TICK) {
                 Ok(Event::Word(Word::Started)) => {
@@ -203,14 +208,20 @@ impl Machine {
                         started();
                     }
                     if let Some((outputs, ports)) = waiting.take() {
-                        copies = Some(copy_all(outputs, ports, &events));
+                        copy_all(outputs, ports, &copied, &events);
                     }
                 }
-                Ok(Event::Word(Word::Done(status))) => {
-                    // What the guest wrote is in the sockets by now; the copies end with qemu.
-                    self.end();
-                    for copy in copies.take().into_iter().flatten() {
-                        let _ = copy.join();
+                Ok(Event::Word(Word::Done { status, written })) => {
+                    // The last of it may still be on its way.
+                    while copied
+                        .iter()
+                        .zip(written)
+                        .any(|(copied, written)| copied.load(Ordering::Acquire) < written)
+                    {
+                        if let Ok(Event::Closed) = inbox.recv_timeout(TICK / 10) {
+                            return Ok(CLOSED_PIPE);
+                        }
+                        self.alive(deadline)?;
                     }
                     return Ok(status);
                 }
@@ -264,34 +275,34 @@ fn read_words(control: UnixStream, events: &mpsc::Sender<Event>) {
     }
 }
 
-/// Hands stdin to the guest; closing the port is the end of the command's stdin.
+/// Hands stdin to the guest; its end is the end of the command's stdin.
 fn feed(mut stdin: Box<dyn Read + Send>, mut port: UnixStream) {
-    // Fails when the guest is gone, and then nobody is left to tell.
+    // Each of these fails when the guest is gone, and then nobody is left to tell.
     let _ = io::copy(&mut stdin, &mut port);
+    // Only this half: qemu drops what it has not yet read of a socket that is closed altogether.
+    let _ = port.shutdown(Shutdown::Write);
+    let _ = io::copy(&mut port, &mut io::sink());
 }
 
 fn copy_all(
     outputs: [Box<dyn Write + Send>; 2],
     ports: [UnixStream; 2],
+    copied: &[Arc<AtomicU64>; 2],
     events: &mpsc::Sender<Event>,
-) -> Vec<JoinHandle<()>> {
-    outputs
-        .into_iter()
-        .zip(ports)
-        .map(|(output, port)| {
-            let events = events.clone();
-            thread::spawn(move || {
-                if copy(port, output).is_err() {
-                    // The receiver may be gone, having heard the same of the other port.
-                    let _ = events.send(Event::Closed);
-                }
-            })
-        })
-        .collect()
+) {
+    for ((output, port), copied) in outputs.into_iter().zip(ports).zip(copied) {
+        let (events, copied) = (events.clone(), Arc::clone(copied));
+        thread::spawn(move || {
+            if copy(port, output, &copied).is_err() {
+                // The receiver may be gone, having heard the same of the other port.
+                let _ = events.send(Event::Closed);
+            }
+        });
+    }
 }
 
-/// Copies each piece as it comes; fails if nobody takes it.
-fn copy(mut port: UnixStream, mut output: Box<dyn Write + Send>) -> io::Result<()> {
+/// Copies each piece as it comes, and counts; fails if nobody takes it.
+fn copy(mut port: UnixStream, mut output: Box<dyn Write + Send>, copied: &AtomicU64) -> io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     loop {
         match port.read(&mut piece) {
@@ -300,6 +311,7 @@ fn copy(mut port: UnixStream, mut output: Box<dyn Write + Send>) -> io::Result<(
             Ok(length) => {
                 output.write_all(&piece[..length])?;
                 output.flush()?;
+                copied.fetch_add(length as u64, Ordering::Release);
             }
         }
     }

@@ -69,21 +69,30 @@ if [ -n "$interactive" ]; then
 fi
 
 # Pipes, so that the command meets what it meets elsewhere, and not devices that only one may open.
+# dd says how much it has copied, which the host must know: what a port has taken may still be on its way.
 mkfifo /run/lab.in /run/lab.out /run/lab.err
 cat "$(port lab.stdin)" >/run/lab.in 9>&- &
-cat /run/lab.out >"$(port lab.stdout)" 9>&- &
+LC_ALL=C dd bs=64k </run/lab.out >"$(port lab.stdout)" 2>/run/lab.out.count 9>&- &
 out=$!
-cat /run/lab.err >"$(port lab.stderr)" 9>&- &
+LC_ALL=C dd bs=64k </run/lab.err >"$(port lab.stderr)" 2>/run/lab.err.count 9>&- &
 err=$!
 echo started >&9
 (exec sh /lab/command) </run/lab.in >/run/lab.out 2>/run/lab.err 9>&-
 status=$?
 
-# All is handed over when both have read the end; what the command left running may hold them open.
+# Both end when they have read the end. What the command left running may hold the pipes open: then,
+# after a while, they say how far they are.
 tries=0
 while [ $tries -lt 100 ] && { kill -0 $out || kill -0 $err; } 2>/dev/null; do
     tries=$((tries + 1))
     usleep 50000
 done
-echo "done $status" >&9
+kill -USR1 $out $err 2>/dev/null && usleep 200000
+
+count() {
+    sed -n 's/^\([0-9]*\) bytes\{0,1\}.*copied.*/\1/p' "$1" | tail -n 1
+}
+echo "done $status $(count /run/lab.out.count) $(count /run/lab.err.count)" >&9
+# The host ends the machine.
+sleep 60
 poweroff -f
