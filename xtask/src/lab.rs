@@ -5,7 +5,7 @@
 
 mod archive;
 pub(crate) mod guest;
-mod initramfs;
+pub(crate) mod initramfs;
 pub(crate) mod kernel;
 mod mirror;
 pub(crate) mod qemu;
@@ -31,7 +31,12 @@ use guest::Topology;
 use series::Series;
 
 /// The kernels that `test` proves everything on.
-pub(crate) const MATRIX: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+const MATRIX: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+
+/// The matrix as series.
+pub(crate) fn matrix() -> Vec<Series> {
+    MATRIX.iter().filter_map(|series| series.parse().ok()).collect()
+}
 
 /// `lab`'s arguments.
 #[derive(clap::Args, Debug)]
@@ -163,6 +168,11 @@ mod tests {
         assert_eq!(added("a/b.txt"), ("a/b.txt".into(), "/root/b.txt".into()));
         assert_eq!(added("a/b:/usr/bin/c"), ("a/b".into(), "/usr/bin/c".into()));
         assert_eq!(added("a/b:/tmp/"), ("a/b".into(), "/tmp/b".into()));
+    }
+
+    #[test]
+    fn the_whole_matrix_is_tested() {
+        assert_eq!(matrix().len(), MATRIX.len());
     }
 
     #[test]

@@ -2,11 +2,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod build;
+mod demo;
 mod doctor;
+mod kernel_tests;
 mod lab;
 mod needs;
 mod process;
 mod progress;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -31,6 +34,10 @@ enum Task {
     Run(build::RunArgs),
     /// Boot a kernel with IPVS and run a command in it as root
     Lab(lab::Args),
+    /// Show the program's main job in the lab
+    Demo(needs::Install),
+    /// Run every check there is
+    Test(test::Args),
     /// Say what this machine lacks, and the command that gets it
     Doctor,
 }
@@ -51,6 +58,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Build(args) => build::program(args).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => build::run(&args),
         Task::Lab(args) => lab::command(&args),
+        Task::Demo(args) => demo::show(args),
+        Task::Test(args) => test::all(&args),
         Task::Doctor => doctor::report(),
     }
 }
