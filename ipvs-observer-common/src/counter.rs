@@ -16,23 +16,142 @@ pub struct Health {
     /// Calls whose end was not seen: all return slots of the kernel were taken.
     pub abandoned: u64,
     /// Calls that found no room among those under way.
-    pub turned_away: u64,
+    pub calls_full: u64,
+    /// Counts that found no room for their service.
+    pub services_full: u64,
+    /// Counts that found no room for their destination.
+    pub destinations_full: u64,
+    /// Kernel memory that could not be read.
+    pub unreadable: u64,
+    /// Connections of a persistent service of which it cannot be told whether a template or the scheduler
+    /// decided, because the scheduler was not probed yet.
+    pub unattributed: u64,
+    /// Decisions that left through the ring buffer.
+    pub decisions: u64,
+    /// Decisions that found no room in the ring buffer.
+    pub decisions_lost: u64,
+    /// Configuration changes and overload transitions that left through the ring buffer.
+    pub changes: u64,
+    /// Those that found no room in it.
+    pub changes_lost: u64,
+    /// Lists of candidates that left through the ring buffer.
+    pub candidates: u64,
+    /// Those that found no room in it.
+    pub candidates_lost: u64,
 }
 
-impl Health {
-    /// Adds another CPU's block.
-    pub fn add(&mut self, other: &Self) {
-        self.runs = self.runs.wrapping_add(other.runs);
-        self.entries = self.entries.wrapping_add(other.entries);
-        self.returns = self.returns.wrapping_add(other.returns);
-        self.orphans = self.orphans.wrapping_add(other.orphans);
-        self.abandoned = self.abandoned.wrapping_add(other.abandoned);
-        self.turned_away = self.turned_away.wrapping_add(other.turned_away);
+/// What the scheduler did for a service, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// The scheduler was asked.
+    pub calls: u64,
+    /// It gave a destination, and a connection was made of it.
+    pub picks: u64,
+    /// It gave none.
+    pub none: u64,
+    /// A persistence template decided and the scheduler was not asked.
+    pub template_hits: u64,
+    /// A packet was turned away for want of a destination.
+    pub refused: u64,
+    /// Scheduling failed for another reason and the packet was dropped.
+    pub fatal: u64,
+    /// Nanoseconds spent in the scheduler.
+    pub ns_sum: u64,
+    /// The longest call of an interval in ns, for the even and the odd interval.
+    pub ns_max: [u64; 2],
+    /// The intervals that `ns_max` belongs to.
+    pub interval: [u32; 2],
+}
+
+/// What befell a destination, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationCounters {
+    /// The scheduler chose it.
+    pub picks: u64,
+    /// It became overloaded.
+    pub overloads: u64,
+    /// When its overload was last seen to change, in ns of the monotonic clock; the lowest bit is the state.
+    pub overload_seen: u64,
+}
+
+macro_rules! sums {
+    ($type:ty: $($field:ident),+) => {
+        impl $type {
+            /// Adds another CPU's block.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)+
+            }
+        }
+    };
+}
+
+sums!(Health: runs, entries, returns, orphans, abandoned, calls_full, services_full, destinations_full,
+    unreadable, unattributed, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
+
+impl ServiceCounters {
+    /// Adds another CPU's block. Of the longest calls only those of `interval` count.
+    pub fn add(&mut self, other: &Self, interval: u32) {
+        self.calls = self.calls.wrapping_add(other.calls);
+        self.picks = self.picks.wrapping_add(other.picks);
+        self.none = self.none.wrapping_add(other.none);
+        self.template_hits = self.template_hits.wrapping_add(other.template_hits);
+        self.refused = self.refused.wrapping_add(other.refused);
+        self.fatal = self.fatal.wrapping_add(other.fatal);
+        self.ns_sum = self.ns_sum.wrapping_add(other.ns_sum);
+        let parity = (interval & 1) as usize;
+        if other.interval[parity] == interval {
+            self.interval[parity] = interval;
+            self.ns_max[parity] = self.ns_max[parity].max(other.ns_max[parity]);
+        }
     }
 }
 
-const _: () = assert!(size_of::<Health>() == 48);
+impl DestinationCounters {
+    /// Adds another CPU's block. The latest sight of an overload stands.
+    pub fn add(&mut self, other: &Self) {
+        self.picks = self.picks.wrapping_add(other.picks);
+        self.overloads = self.overloads.wrapping_add(other.overloads);
+        self.overload_seen = self.overload_seen.max(other.overload_seen);
+    }
 
-// SAFETY: integers only, `repr(C)`, no padding: every pattern of bytes is a value.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for Health {}
+    /// Whether it was overloaded when that was last seen to change.
+    pub fn overloaded(&self) -> Option<bool> {
+        (self.overload_seen != 0).then_some(self.overload_seen & 1 == 1)
+    }
+}
+
+crate::plain!(Health: 128, ServiceCounters: 80, DestinationCounters: 24);
+
+#[cfg(test)]
+mod tests {
+    use super::{DestinationCounters, ServiceCounters};
+
+    #[test]
+    fn the_longest_call_of_another_interval_does_not_count() {
+        let mut sum = ServiceCounters::default();
+        let cpu = |interval, ns| ServiceCounters {
+            ns_max: [ns, 0],
+            interval: [interval, 0],
+            picks: 1,
+            ..ServiceCounters::default()
+        };
+        sum.add(&cpu(4, 900), 4);
+        sum.add(&cpu(2, 5000), 4);
+        sum.add(&cpu(4, 1000), 4);
+        assert_eq!((sum.picks, sum.ns_max[0]), (3, 1000));
+    }
+
+    #[test]
+    fn the_latest_sight_of_an_overload_stands_whichever_cpu_had_it() {
+        let seen = |overload_seen| DestinationCounters {
+            overload_seen,
+            ..DestinationCounters::default()
+        };
+        let mut sum = seen(1001);
+        sum.add(&seen(2000));
+        assert_eq!(sum.overloaded(), Some(false));
+        assert_eq!(seen(0).overloaded(), None);
+    }
+}

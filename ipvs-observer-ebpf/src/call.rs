@@ -6,6 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::{BPF_NOEXIST, pt_regs},
     helpers::bpf_ktime_get_ns,
     programs::{ProbeContext, RetProbeContext},
 };
@@ -19,6 +20,14 @@ use crate::maps::{CALLS, health};
 pub enum Function {
     /// `ip_vs_schedule`.
     Schedule,
+    /// The function of any scheduler.
+    Scheduler,
+    /// `ip_vs_leave`.
+    Leave,
+    /// `ip_vs_dest_update_overload`.
+    Overload,
+    /// `__ip_vs_update_dest`.
+    Update,
 }
 
 /// What names a call under way.
@@ -29,35 +38,44 @@ pub struct CallKey {
     function: u64,
 }
 
-/// What is remembered from entry to return.
+/// What is remembered from entry to return: registers are gone by then.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Call {
     /// When it began, in ns of the monotonic clock.
     pub began: u64,
+    /// The service, or the destination where the function is about one.
+    pub subject: u64,
+    /// The packet.
+    pub packet: u64,
+    /// The packet's header as IPVS has parsed it.
+    pub header: u64,
+    /// Where the function puts what else it has to say, or what was so before it.
+    pub extra: u64,
 }
 
-/// Remembers a call that begins.
+/// Remembers a call that begins; the moment is filled in.
 #[inline(always)]
-pub fn begin(ctx: &ProbeContext, function: Function) {
+pub fn begin(ctx: &ProbeContext, function: Function, mut call: Call) -> Call {
     health(|health| {
         health.runs += 1;
         health.entries += 1;
     });
+    call.began = now();
     let key = CallKey {
-        stack: stack_at_entry(ctx),
+        stack: stack_pointer(ctx),
         function: function as u64,
     };
-    if CALLS.get_ptr(key).is_some() {
-        health(|health| health.abandoned += 1);
+    if CALLS.insert(key, call, u64::from(BPF_NOEXIST)).is_err() {
+        // Either an entry is there, of a call whose end was never seen, or there is no room.
+        if CALLS.get_ptr(key).is_some() {
+            health(|health| health.abandoned += 1);
+        }
+        if CALLS.insert(key, call, 0).is_err() {
+            health(|health| health.calls_full += 1);
+        }
     }
-    // SAFETY: the helper only reads the clock.
-    let call = Call {
-        began: unsafe { bpf_ktime_get_ns() },
-    };
-    if CALLS.insert(key, call, 0).is_err() {
-        health(|health| health.turned_away += 1);
-    }
+    call
 }
 
 /// Takes back what was remembered of a call that ends.
@@ -68,7 +86,8 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
         health.returns += 1;
     });
     let key = CallKey {
-        stack: stack_at_return(ctx),
+        // The same stack pointer as at entry, when it pointed to the return address, which is now taken off.
+        stack: stack_pointer(ctx).wrapping_sub(8),
         function: function as u64,
     };
     // SAFETY: only the call itself writes or removes its entry, and it is here.
@@ -81,21 +100,22 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
     call
 }
 
-/// The stack pointer of a function that begins: it points to the return address.
+/// Counts a run of a probe that needs no pairing.
 #[inline(always)]
-fn stack_at_entry(ctx: &ProbeContext) -> u64 {
-    stack_pointer(ctx)
+pub fn seen() {
+    health(|health| health.runs += 1);
 }
 
-/// The same stack pointer, seen again at the return: the return address was taken off.
+/// Nanoseconds of the monotonic clock.
 #[inline(always)]
-fn stack_at_return(ctx: &RetProbeContext) -> u64 {
-    stack_pointer(ctx).wrapping_sub(8)
+pub fn now() -> u64 {
+    // SAFETY: the helper only reads the clock.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]
 fn stack_pointer(ctx: &impl EbpfContext) -> u64 {
-    let registers = ctx.as_ptr().cast::<aya_ebpf::bindings::pt_regs>();
+    let registers = ctx.as_ptr().cast::<pt_regs>();
     // SAFETY: the context of a kprobe and of a kretprobe is the registers at that point.
     unsafe { (*registers).rsp }
 }

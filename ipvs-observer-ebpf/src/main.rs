@@ -3,15 +3,28 @@
 //! What a program records stands in the room of its group; this file only names the programs.
 #![no_std]
 #![no_main]
+// BPF's own instruction for counting from several CPUs; building `core` for it needs an unstable compiler anyway.
+#![feature(asm_experimental_arch)]
+#![allow(
+    clippy::inline_always,
+    reason = "programs are checked path by path, and what is inlined needs no passing of arguments"
+)]
 
 mod call;
+mod candidates;
+mod change;
+mod count;
+mod decision;
+mod key;
 mod maps;
+mod read;
 mod schedule;
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
+use ipvs_observer_common::event;
 
 /// Entry of `ip_vs_schedule`.
 #[kprobe]
@@ -27,13 +40,139 @@ fn schedule_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
+/// Entry of any scheduler's function.
+#[kprobe]
+fn scheduler_entry(ctx: ProbeContext) -> u32 {
+    schedule::scheduler_entry(&ctx);
+    0
+}
+
+/// Return of any scheduler's function.
+#[kretprobe]
+fn scheduler_return(ctx: RetProbeContext) -> u32 {
+    schedule::scheduler_returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_scheduler_err`.
+#[kprobe]
+fn scheduler_error(ctx: ProbeContext) -> u32 {
+    schedule::scheduler_error(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_leave`.
+#[kprobe]
+fn leave_entry(ctx: ProbeContext) -> u32 {
+    schedule::leave_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_leave`.
+#[kretprobe]
+fn leave_return(ctx: RetProbeContext) -> u32 {
+    schedule::leave_returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_dest_update_overload`.
+#[kprobe]
+fn overload_entry(ctx: ProbeContext) -> u32 {
+    change::overload_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_dest_update_overload`.
+#[kretprobe]
+fn overload_return(ctx: RetProbeContext) -> u32 {
+    change::overload_returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_add_dest`.
+#[kprobe]
+fn add_destination_entry(ctx: ProbeContext) -> u32 {
+    change::destination_entry(&ctx, event::ACTION_ADD_DESTINATION);
+    0
+}
+
+/// Entry of `ip_vs_edit_dest`.
+#[kprobe]
+fn edit_destination_entry(ctx: ProbeContext) -> u32 {
+    change::destination_entry(&ctx, event::ACTION_EDIT_DESTINATION);
+    0
+}
+
+/// Entry of `ip_vs_del_dest`.
+#[kprobe]
+fn delete_destination_entry(ctx: ProbeContext) -> u32 {
+    change::destination_entry(&ctx, event::ACTION_DELETE_DESTINATION);
+    0
+}
+
+/// Entry of `__ip_vs_update_dest`.
+#[kprobe]
+fn update_destination_entry(ctx: ProbeContext) -> u32 {
+    change::update_entry(&ctx);
+    0
+}
+
+/// Return of `__ip_vs_update_dest`.
+#[kretprobe]
+fn update_destination_return(ctx: RetProbeContext) -> u32 {
+    change::update_returned(&ctx);
+    0
+}
+
+/// Entry of `__ip_vs_del_dest`.
+#[kprobe]
+fn destination_gone(ctx: ProbeContext) -> u32 {
+    change::destination_gone(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_add_service`.
+#[kprobe]
+fn add_service_entry(ctx: ProbeContext) -> u32 {
+    change::add_service_entry(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_edit_service`.
+#[kprobe]
+fn edit_service_entry(ctx: ProbeContext) -> u32 {
+    change::service_entry(&ctx, event::ACTION_EDIT_SERVICE);
+    0
+}
+
+/// Entry of the function that deletes a service.
+#[kprobe]
+fn delete_service_entry(ctx: ProbeContext) -> u32 {
+    change::service_entry(&ctx, event::ACTION_DELETE_SERVICE);
+    0
+}
+
+/// Return of the function that deletes a service.
+#[kretprobe]
+fn delete_service_return(_ctx: RetProbeContext) -> u32 {
+    change::service_gone();
+    0
+}
+
+/// Return of a configuration function that can fail.
+#[kretprobe]
+fn change_return(ctx: RetProbeContext) -> u32 {
+    change::returned(&ctx);
+    0
+}
+
 // Nothing here can panic (the verifier would refuse the call), but the compiler wants the item.
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// bpf_probe_read_kernel and the ring buffer are for programs under the GPL; the kernel reads the licence here.
+// Reading kernel memory and the ring buffer are for programs under the GPL; the kernel reads the licence here.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,27 +1,113 @@
-//! Every map, in one place, with what bounds it.
+//! Every map, in one place, with what bounds it. The sizes here are the smallest; userspace sets the real ones
+//! before loading.
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use ipvs_observer_common::counter::Health;
+use ipvs_observer_common::{
+    control::Control,
+    counter::{DestinationCounters, Health, ServiceCounters},
+    event,
+    histogram::Histogram,
+    key::{DestinationKey, ServiceKey},
+};
 
-use crate::call::{Call, CallKey};
+use crate::{
+    call::{Call, CallKey},
+    change::Pending,
+    schedule::Verdict,
+};
+
+/// The orders of userspace.
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 
 /// What the probes say of themselves.
 #[map]
 static HEALTH: PerCpuArray<Health> = PerCpuArray::with_max_entries(1, 0);
 
-/// Calls under way: as many as CPUs and preempted tasks can be inside a probed function at one time.
+/// Calls under way: as many as CPUs and preempted tasks can be inside probed functions at one time.
 #[map]
 pub static CALLS: HashMap<CallKey, Call> = HashMap::with_max_entries(4096, 0);
+
+/// What the scheduler said of a packet, from its return to that of the function around it.
+#[map]
+pub static VERDICTS: HashMap<u64, Verdict> = HashMap::with_max_entries(4096, 0);
+
+/// What a scheduler had to say, by service, from there to its return.
+#[map]
+pub static MESSAGES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
+
+/// Configuration changes under way, by thread: these run in the process that makes them.
+#[map]
+pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1024, 0);
+
+/// Counters by service.
+#[map]
+pub static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounters> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// Durations by service. Shared by all CPUs, unlike the counters: a histogram for each of them would be tens of
+/// megabytes on a large machine, and an atomic addition beside a scheduler's own lock is not felt.
+#[map]
+pub static DURATIONS: HashMap<ServiceKey, Histogram> = HashMap::with_max_entries(1, 0);
+
+/// An empty histogram, for there is no room to make one on the stack.
+#[map]
+pub static NO_DURATIONS: Array<Histogram> = Array::with_max_entries(1, 0);
+
+/// Schedulers whose functions are probed, by name.
+#[map]
+pub static SCHEDULERS: HashMap<[u8; 16], u32> = HashMap::with_max_entries(64, 0);
+
+/// Counters by destination.
+#[map]
+pub static DESTINATIONS: PerCpuHashMap<DestinationKey, DestinationCounters> =
+    PerCpuHashMap::with_max_entries(1, 0);
+
+/// Where a list of candidates is put together. A probe is not interrupted by another on its CPU.
+#[map]
+pub static CANDIDATES: PerCpuArray<event::Candidates> = PerCpuArray::with_max_entries(1, 0);
+
+/// What leaves the kernel while somebody reads it.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Changes this CPU's health counters.
 #[inline(always)]
 pub fn health(change: impl FnOnce(&mut Health)) {
     if let Some(health) = HEALTH.get_ptr_mut(0) {
-        // SAFETY: the lookup gave a valid pointer to this CPU's block, and a probe is not moved to another
-        // CPU while it runs. A probe that interrupts this one can cost a count, never memory.
+        // SAFETY: the lookup gave a valid pointer to this CPU's block, and a probe is neither moved to another
+        // CPU while it runs nor interrupted by another probe.
         change(unsafe { &mut *health });
     }
+}
+
+/// Which events are wanted now.
+#[inline(always)]
+pub fn events_wanted() -> u32 {
+    control(|control| control.events)
+}
+
+/// The number of the current interval.
+#[inline(always)]
+pub fn interval() -> u32 {
+    control(|control| control.interval)
+}
+
+/// Whether a namespace is observed.
+#[inline(always)]
+pub fn observed(netns: u32) -> bool {
+    let Some(control) = CONTROL.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: the lookup gave a valid pointer; userspace replaces whole numbers in it.
+    let control = unsafe { &*control };
+    control.namespaces == 0 || control.netns.iter().any(|&wanted| wanted == netns)
+}
+
+#[inline(always)]
+fn control(read: impl FnOnce(&Control) -> u32) -> u32 {
+    // SAFETY: the lookup gave a valid pointer; userspace replaces whole numbers in it.
+    CONTROL.get_ptr(0).map_or(0, |control| read(unsafe { &*control }))
 }

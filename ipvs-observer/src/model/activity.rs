@@ -1,4 +1,12 @@
-//! What the probes saw: counters as they stand, plain values beside the snapshot.
+//! What the probes saw: counters as they stand and changes as they came, plain values beside the snapshot.
+
+use std::collections::HashMap;
+
+use super::{DestinationKey, Name, ServiceKey};
+
+/// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Netns(pub u32);
 
 /// The probes' own account of themselves. Counters count up from the moment of attaching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +27,116 @@ pub struct ProbeTotals {
     pub events_lost: u64,
     /// Calls, services and destinations that found their map full.
     pub turned_away: u64,
+    /// Kernel memory that could not be read: a count is missing or stands under zeros.
+    pub unreadable: u64,
+    /// Connections of a persistent service of which it cannot be told whether a template or the scheduler
+    /// decided: the scheduler had been loaded a moment before and was not probed yet.
+    pub unattributed: u64,
+}
+
+/// What the scheduler did for a service, since the service came to be or the probes were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceActivity {
+    /// The scheduler was asked.
+    pub calls: u64,
+    /// It gave a destination, and a connection was made of it.
+    pub picks: u64,
+    /// It gave none.
+    pub none: u64,
+    /// Persistence decided, and the scheduler was not asked.
+    pub template_hits: u64,
+    /// A packet was turned away for want of a destination.
+    pub refused: u64,
+    /// Scheduling failed for another reason, and the packet was dropped.
+    pub fatal: u64,
+    /// Nanoseconds spent in the scheduler.
+    pub ns_sum: u64,
+    /// How long the scheduler took, over the time since the last reading; none if it was not asked in it.
+    pub durations: Option<Durations>,
+}
+
+/// How long the scheduler took, in ns. The percentiles are within 3.2 %, the longest is exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// Half of the calls took no longer.
+    pub p50: u64,
+    /// Nine tenths of the calls took no longer.
+    pub p90: u64,
+    /// All but a hundredth of the calls took no longer.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+/// What befell a destination, since it came to be or the probes were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationActivity {
+    /// The scheduler chose it.
+    pub picks: u64,
+    /// It became overloaded.
+    pub overloads: u64,
+    /// Whether it is overloaded, if the kernel was seen to say so.
+    pub overloaded: Option<bool>,
+}
+
+/// What was done to the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A service was added.
+    AddService,
+    /// A service was edited.
+    EditService,
+    /// A service was deleted, and its destinations with it.
+    DeleteService,
+    /// A destination was added.
+    AddDestination,
+    /// A destination was edited.
+    EditDestination,
+    /// A destination was deleted.
+    DeleteDestination,
+    /// A destination became overloaded: no process did that.
+    Overload,
+    /// A destination ceased to be overloaded: no process did that.
+    Recover,
+}
+
+impl Action {
+    /// The name that tags and traces carry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AddService => "add_service",
+            Self::EditService => "edit_service",
+            Self::DeleteService => "delete_service",
+            Self::AddDestination => "add_destination",
+            Self::EditDestination => "edit_destination",
+            Self::DeleteDestination => "delete_destination",
+            Self::Overload => "overload",
+            Self::Recover => "recover",
+        }
+    }
+}
+
+/// A configuration change, with who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When, in ns since the epoch.
+    pub time: u64,
+    /// The namespace.
+    pub netns: Netns,
+    /// What was done.
+    pub action: Action,
+    /// To which service.
+    pub service: ServiceKey,
+    /// To which destination of it, if to one.
+    pub destination: Option<DestinationKey>,
+    /// The destination's weight before, if it was there.
+    pub weight_before: Option<u32>,
+    /// The destination's weight after, if it is there.
+    pub weight_after: Option<u32>,
+    /// The name of the process that did it; empty where none did.
+    pub comm: Name,
+    /// Its pid in the initial namespace of pids; 0 where none did it.
+    pub pid: u32,
 }
 
 /// What the probes saw, as of one reading. Filled in place, so that a steady state allocates nothing.
@@ -26,6 +144,40 @@ pub struct ProbeTotals {
 pub struct Activity {
     /// The probes' account of themselves.
     pub probes: ProbeTotals,
+    /// What each service's scheduler did. A service that nothing was asked of is not there.
+    pub services: HashMap<(Netns, ServiceKey), ServiceActivity>,
+    /// What befell each destination. One that nothing befell is not there.
+    pub destinations: HashMap<(Netns, ServiceKey, DestinationKey), DestinationActivity>,
+    /// Changes since the last reading, in order.
+    pub changes: Vec<Change>,
     /// What the programs said of their own troubles since the last reading, to be passed to stderr.
     pub diagnostics: Vec<String>,
+}
+
+impl Activity {
+    /// What a service's scheduler did: zeros if nothing was asked of it.
+    pub fn service(&self, netns: Netns, service: &ServiceKey) -> ServiceActivity {
+        self.services.get(&(netns, *service)).copied().unwrap_or_default()
+    }
+
+    /// What befell a destination: zeros if nothing did.
+    pub fn destination(
+        &self,
+        netns: Netns,
+        service: &ServiceKey,
+        destination: &DestinationKey,
+    ) -> DestinationActivity {
+        self.destinations
+            .get(&(netns, *service, *destination))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Forgets all of the last reading but the space that it took.
+    pub(crate) fn clear(&mut self) {
+        self.services.clear();
+        self.destinations.clear();
+        self.changes.clear();
+        self.diagnostics.clear();
+    }
 }

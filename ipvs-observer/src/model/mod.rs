@@ -11,7 +11,9 @@ mod service;
 mod snapshot;
 mod stats;
 
-pub use activity::{Activity, ProbeTotals};
+pub use activity::{
+    Action, Activity, Change, DestinationActivity, Durations, Netns, ProbeTotals, ServiceActivity,
+};
 pub use address::{Address, Family, Protocol};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use name::Name;

@@ -2,38 +2,163 @@
 
 use std::collections::BTreeMap;
 
-use aya::programs::kprobe::KProbeLink;
+use aya::{maps::HashMap, programs::kprobe::KProbeLink};
+use ipvs_observer_common::layout as features;
 
-use super::{availability::Availability, modules::Modules, object::Object, reason::Reason};
+use super::{
+    availability::Availability,
+    modules::{Incarnation, Modules},
+    object::Object,
+    reason::Reason,
+};
 
-/// A function of the kernel that is probed at its entry and at its return.
+/// A function of the kernel that is probed.
 pub(super) struct Probe {
-    /// Its name.
-    pub(super) function: &'static str,
-    /// Its module.
-    module: &'static str,
-    entry: &'static str,
-    returned: &'static str,
+    /// Its names: the first that this kernel has is taken.
+    pub(super) functions: &'static [&'static str],
+    /// The programs at its entry and at its return.
+    programs: Programs,
+    /// The features of the layout that the programs need to say anything.
+    needs: u32,
+    /// Whether kernels are known that do without the function and lack nothing by it.
+    optional: bool,
     /// What is not known without it.
     pub(super) consequence: &'static str,
 }
 
-/// Every function that is probed by name.
-pub(super) const PROBES: [Probe; 1] = [Probe {
-    function: "ip_vs_schedule",
-    module: "ip_vs",
-    entry: "schedule_entry",
-    returned: "schedule_return",
-    consequence: "no scheduling counters",
-}];
+#[derive(Clone, Copy)]
+struct Programs {
+    entry: Option<&'static str>,
+    returned: Option<&'static str>,
+}
+
+const fn both(entry: &'static str, returned: &'static str) -> Programs {
+    Programs {
+        entry: Some(entry),
+        returned: Some(returned),
+    }
+}
+
+const fn entry(entry: &'static str) -> Programs {
+    Programs {
+        entry: Some(entry),
+        returned: None,
+    }
+}
+
+const fn probe(
+    functions: &'static [&'static str],
+    programs: Programs,
+    needs: u32,
+    consequence: &'static str,
+) -> Probe {
+    Probe {
+        functions,
+        programs,
+        needs,
+        optional: false,
+        consequence,
+    }
+}
+
+const NO_COUNTERS: &str = "no scheduling counters and no trace";
+const NO_REFUSALS: &str = "packets turned away are not counted";
+const NO_WORDS: &str = "a trace lacks the scheduler's own words on why it gives nothing";
+const NO_OVERLOADS: &str = "overloads are seen only where they happen on scheduling";
+const NO_CHANGES: &str = "configuration changes of this kind are not told";
+const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
+const NO_DURATIONS: &str =
+    "no durations of this scheduler; of persistent services, picks are not told from template hits";
+
+/// Every function that is probed by its own name.
+pub(super) const PROBES: [Probe; 12] = [
+    probe(
+        &["ip_vs_schedule"],
+        both("schedule_entry", "schedule_return"),
+        0,
+        NO_COUNTERS,
+    ),
+    probe(
+        &["ip_vs_leave"],
+        both("leave_entry", "leave_return"),
+        features::SERVICES,
+        NO_REFUSALS,
+    ),
+    probe(
+        &["ip_vs_scheduler_err"],
+        entry("scheduler_error"),
+        features::DECISIONS,
+        NO_WORDS,
+    ),
+    Probe {
+        optional: true,
+        ..probe(
+            &["ip_vs_dest_update_overload"],
+            both("overload_entry", "overload_return"),
+            features::STATE,
+            NO_OVERLOADS,
+        )
+    },
+    probe(
+        &["ip_vs_add_dest"],
+        both("add_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        &["ip_vs_edit_dest"],
+        both("edit_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        &["ip_vs_del_dest"],
+        both("delete_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        &["__ip_vs_update_dest"],
+        both("update_destination_entry", "update_destination_return"),
+        features::STATE,
+        "changes are told without the weight before",
+    ),
+    probe(
+        &["__ip_vs_del_dest"],
+        entry("destination_gone"),
+        features::DESTINATIONS,
+        NO_FORGETTING,
+    ),
+    probe(
+        &["ip_vs_add_service"],
+        both("add_service_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        &["ip_vs_edit_service"],
+        both("edit_service_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        &["__ip_vs_del_service", "ip_vs_unlink_service"],
+        both("delete_service_entry", "delete_service_return"),
+        features::SERVICES,
+        NO_FORGETTING,
+    ),
+];
 
 /// The probes that hold. Dropping a link takes the probe away.
 #[derive(Default)]
 pub(super) struct Attached {
-    links: BTreeMap<&'static str, (Incarnation, [KProbeLink; 2])>,
+    links: BTreeMap<String, Held>,
 }
 
-type Incarnation = Option<(u64, i64, i64)>;
+struct Held {
+    incarnation: Option<Incarnation>,
+    _links: Vec<KProbeLink>,
+}
 
 impl Attached {
     /// Takes all probes away.
@@ -41,42 +166,90 @@ impl Attached {
         self.links.clear();
     }
 
-    /// Attaches what is not attached to the module as it is now, and says how each stands.
+    /// Attaches what is not attached to the modules as they are now, lets go of what went, and says how each
+    /// stands.
     pub(super) fn renew(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {
+        let ipvs = modules.incarnation("ip_vs");
         for probe in &PROBES {
-            let incarnation = modules.incarnation(probe.module);
-            if self
-                .links
-                .get(probe.function)
-                .is_some_and(|(held, _)| *held != incarnation)
-            {
-                self.links.remove(probe.function);
+            if probe.needs & object.features != probe.needs {
+                continue;
             }
-            if !self.links.contains_key(probe.function) {
-                match attach(object, probe) {
-                    Ok(links) => {
-                        self.links.insert(probe.function, (incarnation, links));
-                    }
-                    Err(reason) => {
-                        availability.missed(probe.function, probe.consequence, &reason);
-                        continue;
-                    }
+            let held = probe
+                .functions
+                .iter()
+                .map(|function| (*function, self.hold(object, function, probe.programs, ipvs)))
+                .reduce(|first, second| if first.1.is_ok() { first } else { second });
+            match held {
+                Some((function, Ok(()))) => availability.met(function, probe.consequence),
+                Some((_, Err(reason))) if probe.optional => {
+                    availability.done_without(probe.functions[0], probe.consequence, &reason);
                 }
+                Some((_, Err(reason))) => availability.missed(probe.functions[0], probe.consequence, &reason),
+                None => {}
             }
-            availability.met(probe.function, probe.consequence);
         }
+        self.renew_schedulers(object, modules, availability);
+    }
+
+    fn renew_schedulers(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {
+        if object.features & features::SERVICES == 0 {
+            return;
+        }
+        let programs = both("scheduler_entry", "scheduler_return");
+        let mut probed = Vec::new();
+        for scheduler in modules.schedulers() {
+            let function = format!("ip_vs_{}_schedule", scheduler.name);
+            match self.hold(object, &function, programs, scheduler.incarnation) {
+                Ok(()) => {
+                    availability.met(&function, NO_DURATIONS);
+                    probed.push(scheduler.name.clone());
+                }
+                // Not every module beside ip_vs is a scheduler: some mangle protocols, some find connections.
+                Err(reason) if reason.is_absence() && !scheduler.certain => {}
+                Err(reason) => availability.missed(&function, NO_DURATIONS, &reason),
+            }
+        }
+        self.links.retain(|function, _| {
+            let name = function
+                .strip_prefix("ip_vs_")
+                .and_then(|name| name.strip_suffix("_schedule"));
+            name.is_none_or(|name| probed.iter().any(|probed| probed == name))
+        });
+        tell_probed(object, &probed);
+    }
+
+    /// Holds the probes of one function in its module's present incarnation.
+    fn hold(
+        &mut self,
+        object: &mut Object,
+        function: &str,
+        programs: Programs,
+        incarnation: Option<Incarnation>,
+    ) -> Result<(), Reason> {
+        if let Some(held) = self.links.get(function) {
+            if held.incarnation == incarnation {
+                return Ok(());
+            }
+            self.links.remove(function);
+        }
+        // The return first: a call that begins in between then has its end seen, and none is left under way.
+        let links = [programs.returned, programs.entry]
+            .into_iter()
+            .flatten()
+            .map(|program| attach(object, program, function))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.links.insert(
+            function.to_owned(),
+            Held {
+                incarnation,
+                _links: links,
+            },
+        );
+        Ok(())
     }
 }
 
-/// The return first: a call that begins in between then has its end seen, and none is left under way for ever.
-fn attach(object: &mut Object, probe: &Probe) -> Result<[KProbeLink; 2], Reason> {
-    Ok([
-        attach_one(object, probe.returned, probe.function)?,
-        attach_one(object, probe.entry, probe.function)?,
-    ])
-}
-
-fn attach_one(object: &mut Object, program: &str, function: &str) -> Result<KProbeLink, Reason> {
+fn attach(object: &mut Object, program: &str, function: &str) -> Result<KProbeLink, Reason> {
     let program = object.program(program)?;
     let link = program
         .attach(function, 0)
@@ -84,4 +257,34 @@ fn attach_one(object: &mut Object, program: &str, function: &str) -> Result<KPro
     program
         .take_link(link)
         .map_err(|error| Reason::of_attaching(function, &error))
+}
+
+/// Tells the programs which schedulers are probed, so that they know when they do not know.
+fn tell_probed(object: &mut Object, probed: &[String]) {
+    let Some(Ok(mut map)) = object
+        .ebpf
+        .map_mut("SCHEDULERS")
+        .map(HashMap::<_, [u8; 16], u32>::try_from)
+    else {
+        return;
+    };
+    let names: Vec<[u8; 16]> = probed.iter().map(|name| padded(name)).collect();
+    let gone: Vec<[u8; 16]> = map
+        .keys()
+        .flatten()
+        .filter(|name| !names.contains(name))
+        .collect();
+    for name in gone {
+        let _ = map.remove(&name);
+    }
+    for name in names {
+        let _ = map.insert(name, 1, 0);
+    }
+}
+
+fn padded(name: &str) -> [u8; 16] {
+    let mut padded = [0; 16];
+    let length = name.len().min(padded.len() - 1);
+    padded[..length].copy_from_slice(&name.as_bytes()[..length]);
+    padded
 }

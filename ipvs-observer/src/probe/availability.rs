@@ -9,10 +9,19 @@ pub struct Need {
     pub name: String,
     /// Why it is missing, or nothing where it works.
     pub missing: Option<String>,
+    /// Whether the program does without, so that nothing is degraded if it is missing.
+    pub optional: bool,
     /// What does not work without it.
     pub consequence: &'static str,
-    /// What mends it.
+    /// What mends it; empty where nothing is to mend.
     pub remedy: &'static str,
+}
+
+impl Need {
+    /// Whether something is degraded by it.
+    fn is_lacking(&self) -> bool {
+        self.missing.is_some() && !self.optional
+    }
 }
 
 /// What works of the probes, and why the rest does not.
@@ -32,9 +41,9 @@ impl Availability {
         self.needs.iter().filter(|need| need.missing.is_none()).count()
     }
 
-    /// How many are not.
+    /// How many are not, and are felt.
     pub fn missing(&self) -> usize {
-        self.needs.len() - self.attached()
+        self.needs.iter().filter(|need| need.is_lacking()).count()
     }
 
     /// Whether everything that was asked for works.
@@ -42,9 +51,9 @@ impl Availability {
         self.missing() == 0
     }
 
-    /// The first reason why something is missing, with its remedy, for one line to a person.
+    /// The first that is missing and felt, for one line to a person.
     pub fn first_missing(&self) -> Option<&Need> {
-        self.needs.iter().find(|need| need.missing.is_some())
+        self.needs.iter().find(|need| need.is_lacking())
     }
 
     pub(super) fn clear(&mut self) {
@@ -52,27 +61,44 @@ impl Availability {
     }
 
     pub(super) fn met(&mut self, name: &str, consequence: &'static str) {
-        self.needs.push(Need {
-            name: name.to_owned(),
-            missing: None,
-            consequence,
-            remedy: "",
-        });
+        self.push(name, consequence, None, false);
     }
 
     pub(super) fn missed(&mut self, name: &str, consequence: &'static str, reason: &Reason) {
-        self.needs.push(Need {
-            name: name.to_owned(),
-            missing: Some(reason.text.clone()),
-            consequence,
-            remedy: reason.remedy,
-        });
+        self.push(name, consequence, Some(reason), false);
     }
 
-    /// Everything is missing, for one reason.
-    pub(super) fn all_missing(&mut self, reason: &Reason) {
-        for probe in super::attach::PROBES {
-            self.missed(probe.function, probe.consequence, reason);
-        }
+    pub(super) fn done_without(&mut self, name: &str, consequence: &'static str, reason: &Reason) {
+        self.push(name, consequence, Some(reason), true);
+    }
+
+    fn push(&mut self, name: &str, consequence: &'static str, reason: Option<&Reason>, optional: bool) {
+        self.needs.push(Need {
+            name: name.to_owned(),
+            missing: reason.map(|reason| reason.text.clone()),
+            optional,
+            consequence,
+            remedy: reason.map_or("", |reason| reason.remedy),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Availability;
+    use crate::probe::reason::Reason;
+
+    #[test]
+    fn what_the_program_does_without_is_told_but_degrades_nothing() {
+        let mut availability = Availability::default();
+        availability.met("ip_vs_schedule", "");
+        availability.done_without("ip_vs_dest_update_overload", "", &Reason::module_absent());
+        assert!(availability.complete());
+        assert_eq!((availability.attached(), availability.needs().len()), (1, 2));
+        availability.missed("ip_vs_leave", "", &Reason::module_absent());
+        assert_eq!(
+            availability.first_missing().map(|need| need.name.as_str()),
+            Some("ip_vs_leave")
+        );
     }
 }

@@ -8,17 +8,33 @@
 
 mod attach;
 mod availability;
+mod batch;
+mod btf;
+mod convert;
 mod counters;
 mod diagnostics;
+mod events;
+mod latency;
 mod modules;
 mod object;
 mod reason;
 
-pub use availability::{Availability, Need};
+use std::{io, path::PathBuf, thread, time::Duration};
 
-use crate::model::Activity;
+use ipvs_observer_common::{
+    control::{self, Control, NAMESPACES},
+    layout::{self, Layout},
+};
+
+pub use availability::{Availability, Need};
+pub use object::Sizes;
+
+use crate::model::{Activity, Netns};
 use attach::Attached;
-use modules::Modules;
+use btf::{Lack, Source};
+use counters::Counters;
+use events::{Event, Events};
+use modules::{Incarnation, Modules};
 use object::Object;
 use reason::Reason;
 
@@ -39,13 +55,28 @@ pub enum ProbeMode {
 pub struct ProbeSettings {
     /// Which probes are wanted.
     pub mode: ProbeMode,
+    /// Where BTF is read from, if not from the running kernel: a folder laid out as `/sys/kernel/btf`.
+    pub btf: Option<PathBuf>,
+    /// How large the maps are.
+    pub sizes: Sizes,
+    /// The namespaces observed; all of them if empty, and at most thirty.
+    pub namespaces: Vec<Netns>,
 }
 
 /// The probes, as far as they could be attached.
 pub struct Probes {
     mode: ProbeMode,
+    source: Source,
+    sizes: Sizes,
+    control: Control,
     modules: Modules,
+    /// The incarnation of `ip_vs` that the layout was read for.
+    known: Option<Incarnation>,
     object: Option<Object>,
+    lacks: Vec<Lack>,
+    without_layout: Option<Reason>,
+    counters: Option<Counters>,
+    events: Option<Events>,
     attached: Attached,
     availability: Availability,
 }
@@ -54,10 +85,27 @@ impl Probes {
     /// Loads and attaches whatever this kernel allows. Never fails: [`Probes::availability`] says what works,
     /// and why the rest does not.
     pub fn attach(settings: &ProbeSettings) -> Self {
+        let mut control = Control {
+            events: control::CHANGES,
+            interval: 1,
+            ..Control::default()
+        };
+        for (place, netns) in control.netns.iter_mut().zip(&settings.namespaces) {
+            *place = netns.0;
+        }
+        control.namespaces = settings.namespaces.len().min(NAMESPACES) as u32;
         let mut probes = Self {
             mode: settings.mode,
+            source: Source::new(settings.btf.as_deref()),
+            sizes: settings.sizes,
+            control,
             modules: Modules::default(),
+            known: None,
             object: None,
+            lacks: Vec::new(),
+            without_layout: None,
+            counters: None,
+            events: None,
             attached: Attached::default(),
             availability: Availability::default(),
         };
@@ -71,38 +119,128 @@ impl Probes {
     }
 
     /// Attaches again where modules came or went. Cheap when nothing changed: one listing of `/sys/module`.
-    /// True if something was attached or let go.
+    /// True if something changed, and with it perhaps [`Probes::availability`].
     pub fn refresh(&mut self) -> bool {
         if self.mode == ProbeMode::Off || !self.modules.refresh() {
             return false;
         }
         self.availability.clear();
         if !self.modules.ipvs_loaded() {
-            self.attached.let_go();
-            self.availability.all_missing(&Reason::module_absent());
+            self.unload();
+            self.nothing_works(&Reason::module_absent());
             return true;
         }
-        if self.object.is_none() {
-            match Object::load() {
-                Ok(object) => self.object = Some(object),
-                Err(reason) => {
-                    self.availability.all_missing(&reason);
-                    return true;
-                }
+        // Another incarnation of ip_vs may be another build of it, and all that was counted is of the last one.
+        let incarnation = self.modules.incarnation("ip_vs");
+        if self.object.is_none() || self.known != incarnation {
+            self.unload();
+            self.known = incarnation;
+            if let Err(reason) = self.load() {
+                self.nothing_works(&reason);
+                return true;
             }
         }
+        self.tell_layout();
         if let Some(object) = &mut self.object {
             self.attached.renew(object, &self.modules, &mut self.availability);
         }
         true
     }
 
-    /// Reads the counters into `activity`. What could not be read keeps its last value.
+    /// Reads the counters into `activity`. What could not be read is left out, and `activity.diagnostics` says
+    /// so.
     pub fn read(&mut self, activity: &mut Activity) {
-        activity.diagnostics.clear();
-        if let Some(object) = &mut self.object {
-            counters::read(object, activity);
-            object.diagnostics.drain_into(&mut activity.diagnostics);
+        activity.clear();
+        let Some(object) = &mut self.object else { return };
+        if let Some(counters) = &mut self.counters
+            && let Err(error) = counters.read(object, &mut self.control, activity)
+        {
+            activity
+                .diagnostics
+                .push(format!("the counters of the probes cannot be read: {error}"));
         }
+        if let Some(events) = &mut self.events {
+            events.drain(|Event::Change(change)| activity.changes.push(change));
+        }
+        object.diagnostics.drain_into(&mut activity.diagnostics);
+    }
+
+    /// Waits until an event is there to be read; false if none came in time, or if there are no events.
+    ///
+    /// # Errors
+    /// The kernel will not wait.
+    pub fn wait(&self, longest: Duration) -> io::Result<bool> {
+        match &self.events {
+            Some(events) => events.wait(longest),
+            None => {
+                thread::sleep(longest);
+                Ok(false)
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<(), Reason> {
+        let layout = match self.source.layout() {
+            Ok(resolved) => {
+                self.lacks = resolved.lacks;
+                self.without_layout = None;
+                resolved.layout
+            }
+            Err(error) => {
+                self.without_layout = Some(Reason::no_btf(&error));
+                Layout::default()
+            }
+        };
+        let mut object = Object::load(&layout, &self.sizes)?;
+        self.counters = Counters::new().ok();
+        self.events = object.ring().map(Events::new);
+        counters::orders(&mut object, &self.control).map_err(|error| Reason::of_loading(&error))?;
+        self.object = Some(object);
+        Ok(())
+    }
+
+    fn unload(&mut self) {
+        self.attached.let_go();
+        self.object = None;
+        self.counters = None;
+        self.events = None;
+        self.lacks.clear();
+        self.without_layout = None;
+    }
+
+    fn nothing_works(&mut self, reason: &Reason) {
+        self.availability.missed(BTF, WITHOUT_BTF, reason);
+        for probe in &attach::PROBES {
+            self.availability
+                .missed(probe.functions[0], probe.consequence, reason);
+        }
+    }
+
+    fn tell_layout(&mut self) {
+        match &self.without_layout {
+            Some(reason) => self.availability.missed(BTF, WITHOUT_BTF, reason),
+            None => self.availability.met(BTF, WITHOUT_BTF),
+        }
+        for lack in &self.lacks {
+            let reason = Reason::no_member(lack.member);
+            let (name, consequence) = feature(lack.feature);
+            self.availability.missed(name, consequence, &reason);
+        }
+    }
+}
+
+const BTF: &str = "BTF of ip_vs";
+const WITHOUT_BTF: &str = "only calls are counted: nothing by service or destination, no changes, no trace";
+
+/// A feature's name, and what is not known without it.
+fn feature(feature: u32) -> (&'static str, &'static str) {
+    match feature {
+        layout::SERVICES => ("layout of services", WITHOUT_BTF),
+        layout::DESTINATIONS => ("layout of destinations", "nothing is counted by destination"),
+        layout::PERSISTENCE => ("layout of persistence", "no template hits, no trace"),
+        layout::STATE => ("layout of destination state", "no overloads, no trace"),
+        layout::DECISIONS => ("layout of decisions", "no trace"),
+        layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
+        _ => ("layout of changes", "no configuration changes"),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{error::Error, io};
 
+use aya::programs::kprobe::KProbeError;
 use rustix::io::Errno;
+
+use super::btf::SourceError;
 
 /// A reason and its remedy, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,84 +14,120 @@ pub(super) struct Reason {
     pub(super) text: String,
     /// What mends it.
     pub(super) remedy: &'static str,
+    /// Whether what is missing is not there at all.
+    absent: bool,
 }
 
+const REPORT: &str = "report this with the kernel's version";
+
 impl Reason {
+    fn new(text: impl Into<String>, remedy: &'static str) -> Self {
+        Self {
+            text: text.into(),
+            remedy,
+            absent: false,
+        }
+    }
+
     /// IPVS is not there.
     pub(super) fn module_absent() -> Self {
-        Self {
-            text: "the module ip_vs is not loaded".into(),
-            remedy: "load it (`modprobe ip_vs`, or start with --load-module)",
-        }
+        Self::new(
+            "the module ip_vs is not loaded",
+            "load it (`modprobe ip_vs`, or start with --load-module)",
+        )
+    }
+
+    /// There is no layout of IPVS.
+    pub(super) fn no_btf(error: &SourceError) -> Self {
+        Self::new(
+            error.to_string(),
+            "use a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_DEBUG_INFO_BTF_MODULES, or name a folder with \
+             this kernel's BTF (--btf)",
+        )
+    }
+
+    /// A structure of the kernel is not what it was.
+    pub(super) fn no_member(member: &str) -> Self {
+        Self::new(
+            format!("this kernel has no {member}"),
+            "look for a newer version of this program",
+        )
+    }
+
+    /// The object and the program do not belong together.
+    pub(super) fn no_program(name: &str) -> Self {
+        Self::new(
+            format!("the object has no program {name}"),
+            "build the program and its object from the same sources",
+        )
     }
 
     /// Reads the reason from what loading the object or a program came to.
     pub(super) fn of_loading(error: &(dyn Error + 'static)) -> Self {
         match errno(error) {
-            Some(Errno::PERM | Errno::ACCESS) => Self {
-                text: "not permitted to load BPF programs".into(),
-                remedy: "run as root, or with CAP_BPF and CAP_PERFMON, and with kernel lockdown not at confidentiality",
-            },
-            Some(Errno::NOSYS) => Self {
-                text: "this kernel has no BPF".into(),
-                remedy: "use a kernel with CONFIG_BPF_SYSCALL",
-            },
-            Some(Errno::NOMEM) => Self {
-                text: "no memory for the maps".into(),
-                remedy: "raise the memory limit of this service, or lower the number of services and destinations watched",
-            },
-            _ => Self {
-                text: format!("the kernel refused the programs: {}", first_line(error)),
-                remedy: "report this with the kernel's version",
-            },
+            Some(Errno::PERM | Errno::ACCESS) => Self::new(
+                "not permitted to load BPF programs",
+                "run as root, or with CAP_BPF and CAP_PERFMON, and with kernel lockdown not at confidentiality",
+            ),
+            Some(Errno::NOSYS) => Self::new("this kernel has no BPF", "use a kernel with CONFIG_BPF_SYSCALL"),
+            Some(Errno::NOMEM) => Self::new(
+                "no memory for the maps",
+                "raise the memory limit of this service, or watch fewer services and destinations",
+            ),
+            _ => Self::new(
+                format!("the kernel refused the programs: {}", first_line(error)),
+                REPORT,
+            ),
         }
     }
 
     /// Reads the reason from what attaching a probe to `function` came to.
     pub(super) fn of_attaching(function: &str, error: &(dyn Error + 'static)) -> Self {
-        if mentions_missing_pmu(error) {
-            return Self {
-                text: "this kernel has no kprobes".into(),
-                remedy: "use a kernel with CONFIG_KPROBES and CONFIG_KPROBE_EVENTS",
-            };
+        // The kind of perf event is itself a file in sysfs, absent in a kernel without kprobes.
+        let no_kprobes = causes(error).any(|cause| {
+            matches!(
+                cause.downcast_ref::<KProbeError>(),
+                Some(KProbeError::FileError { .. })
+            )
+        });
+        if no_kprobes {
+            return Self::new(
+                "this kernel has no kprobes",
+                "use a kernel with CONFIG_KPROBES and CONFIG_KPROBE_EVENTS",
+            );
         }
         match errno(error) {
-            Some(Errno::PERM | Errno::ACCESS) => Self {
-                text: "not permitted to attach kprobes".into(),
-                remedy: "run as root, or with CAP_PERFMON; kernel.perf_event_paranoid and lockdown may forbid it too",
-            },
+            Some(Errno::PERM | Errno::ACCESS) => Self::new(
+                "not permitted to attach kprobes",
+                "run as root, or with CAP_PERFMON; kernel.perf_event_paranoid and lockdown may forbid it too",
+            ),
             Some(Errno::NOENT) => Self {
-                text: format!("this kernel has no function {function}"),
-                remedy: "none: the compiler or the kernel's version left it out",
+                absent: true,
+                ..Self::new(
+                    format!("this kernel has no function {function}"),
+                    "none: this version of the kernel does without it, or the compiler left it out",
+                )
             },
-            Some(Errno::ADDRNOTAVAIL) => Self {
-                text: format!("this kernel has more than one function {function}"),
-                remedy: "none: a probe cannot tell them apart",
-            },
-            Some(Errno::INVAL | Errno::OPNOTSUPP) => Self {
-                text: format!("{function} cannot be probed on this kernel"),
-                remedy: "none: the kernel excludes it",
-            },
-            _ => Self {
-                text: format!("attaching to {function}: {}", first_line(error)),
-                remedy: "report this with the kernel's version",
-            },
+            Some(Errno::ADDRNOTAVAIL) => Self::new(
+                format!("this kernel has more than one function {function}"),
+                "none: a probe cannot tell them apart",
+            ),
+            Some(Errno::INVAL | Errno::OPNOTSUPP) => Self::new(
+                format!("{function} cannot be probed on this kernel"),
+                "none: the kernel excludes it",
+            ),
+            _ => Self::new(format!("attaching to {function}: {}", first_line(error)), REPORT),
         }
+    }
+
+    /// Whether it is that the kernel has no such function.
+    pub(super) fn is_absence(&self) -> bool {
+        self.absent
     }
 }
 
 fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(Errno::from_io_error))
-}
-
-/// The kind of perf event is itself a file in sysfs, absent in a kernel without kprobes.
-fn mentions_missing_pmu(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|cause| {
-        matches!(
-            cause.downcast_ref::<aya::programs::kprobe::KProbeError>(),
-            Some(aya::programs::kprobe::KProbeError::FileError { .. })
-        )
-    })
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -99,4 +138,24 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 fn first_line(error: &(dyn Error + 'static)) -> String {
     let innermost = causes(error).last().unwrap_or(error).to_string();
     innermost.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::Reason;
+
+    #[test]
+    fn a_missing_privilege_is_told_from_a_missing_function() {
+        let permission = io::Error::from(io::ErrorKind::PermissionDenied);
+        let raw = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        assert!(
+            Reason::of_attaching("f", &raw(rustix::io::Errno::ACCESS))
+                .text
+                .contains("not permitted")
+        );
+        assert!(Reason::of_attaching("f", &raw(rustix::io::Errno::NOENT)).is_absence());
+        assert!(!Reason::of_attaching("f", &permission).is_absence());
+    }
 }

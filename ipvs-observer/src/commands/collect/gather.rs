@@ -35,7 +35,12 @@ impl Gatherer {
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
         let mode = settings.probes;
-        let probes = (mode != ProbeMode::Off).then(|| Probes::attach(&ProbeSettings { mode }));
+        let probes = (mode != ProbeMode::Off).then(|| {
+            Probes::attach(&ProbeSettings {
+                mode,
+                ..ProbeSettings::default()
+            })
+        });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
             let availability = probes.availability();
             anyhow::ensure!(

@@ -1,0 +1,198 @@
+//! Events, as they leave through the ring buffer. Each begins with its kind.
+
+use crate::key::{DestinationKey, ServiceKey};
+
+/// A [`Decision`].
+pub const DECISION: u32 = 1;
+/// [`Candidates`].
+pub const CANDIDATES: u32 = 2;
+/// A [`Change`].
+pub const CHANGE: u32 = 3;
+
+/// A destination as it was at a moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationState {
+    /// Where the kernel keeps it: tells one from another within an event, means nothing beyond.
+    pub pointer: u64,
+    /// Address in network order; behind the four bytes of IPv4 is whatever the kernel has there.
+    pub address: [u8; 16],
+    /// Address family.
+    pub family: u16,
+    /// Port in host order.
+    pub port: u16,
+    /// Weight; 0 is drained.
+    pub weight: i32,
+    /// The last weight that was not 0.
+    pub last_weight: i32,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections, or all of them under [`TOTAL_CONNECTIONS`].
+    pub other: u32,
+    /// The kernel's flags of it.
+    pub flags: u32,
+}
+
+/// In [`DestinationState::flags`]: the destination takes no more connections.
+pub const OVERLOADED: u32 = 2;
+
+/// What the destinations of a service were like when none of them was taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Destinations looked at.
+    pub looked_at: u32,
+    /// Of these, with weight 0.
+    pub drained: u32,
+    /// Of these, with a weight but overloaded.
+    pub overloaded: u32,
+    /// Destinations that the service has.
+    pub all: u32,
+}
+
+/// What became of the first packet of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// [`DECISION`].
+    pub kind: u32,
+    /// One of the `OUTCOME_*`.
+    pub outcome: u32,
+    /// When, in ns of the monotonic clock.
+    pub time: u64,
+    /// Names the call, so that its candidates are found again.
+    pub call: u64,
+    /// How long the scheduler took; 0 where it was not asked.
+    pub ns: u64,
+    /// The service.
+    pub service: ServiceKey,
+    /// The scheduler's name, to the first NUL.
+    pub scheduler: [u8; 16],
+    /// The client's address, of the service's family.
+    pub client: [u8; 16],
+    /// The client's port in host order.
+    pub client_port: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// [`TOTAL_CONNECTIONS`] and [`HAS_CANDIDATES`].
+    pub flags: u32,
+    /// The destination taken, as it was before this connection; all zero if none was.
+    pub destination: DestinationState,
+    /// Why none was, where none was.
+    pub summary: Summary,
+    /// The scheduler's own words where it gave none, to the first NUL.
+    pub message: [u8; MESSAGE],
+}
+
+/// Bytes kept of what a scheduler says.
+pub const MESSAGE: usize = 64;
+
+/// The scheduler chose.
+pub const OUTCOME_SCHEDULED: u32 = 1;
+/// A persistence template decided.
+pub const OUTCOME_TEMPLATE: u32 = 2;
+/// The scheduler gave no destination.
+pub const OUTCOME_NONE: u32 = 3;
+/// No destination, and the scheduler was not asked: the packet is not for a port of the service, or the
+/// service has no scheduler.
+pub const OUTCOME_UNASKED: u32 = 4;
+/// Scheduling failed: no memory, a persistence engine's refusal, too many connections.
+pub const OUTCOME_FATAL: u32 = 5;
+
+/// [`DestinationState::other`] counts all connections.
+pub const TOTAL_CONNECTIONS: u32 = 1;
+/// [`Candidates`] were sent, or tried, for this call.
+pub const HAS_CANDIDATES: u32 = 1 << 1;
+
+/// Most candidates that one event tells of.
+pub const MOST_CANDIDATES: usize = 128;
+/// Bytes kept of a scheduler's own state.
+pub const SCHEDULER_STATE: usize = 64;
+
+/// What the scheduler had before it. Only `count` of `candidates` leave the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates {
+    /// What is before the list.
+    pub header: CandidatesHeader,
+    /// The destinations in the service's order.
+    pub candidates: [DestinationState; MOST_CANDIDATES],
+}
+
+/// What is before the list of candidates.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CandidatesHeader {
+    /// [`CANDIDATES`].
+    pub kind: u32,
+    /// How many candidates follow.
+    pub count: u32,
+    /// The call that they were for.
+    pub call: u64,
+    /// How many destinations the service has.
+    pub all: u32,
+    /// The service's flags.
+    pub service_flags: u32,
+    /// Where the service's list of destinations begins.
+    pub list: u64,
+    /// The service's `sched_data`.
+    pub scheduler_data: u64,
+    /// What that points to.
+    pub scheduler_state: [u8; SCHEDULER_STATE],
+    /// The packet's destination address, which some schedulers go by.
+    pub target: [u8; 16],
+    /// Bytes from a destination's beginning to its place in the list.
+    pub list_offset: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A configuration change, or a destination that became overloaded or ceased to be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// [`CHANGE`].
+    pub kind: u32,
+    /// One of the `ACTION_*`.
+    pub action: u32,
+    /// When, in ns of the monotonic clock.
+    pub time: u64,
+    /// The service, and the destination where the action is on one.
+    pub key: DestinationKey,
+    /// The weight before, or -1 where there was none.
+    pub weight_before: i32,
+    /// The weight after, or -1 where there is none.
+    pub weight_after: i32,
+    /// The process that made the change, in the initial namespace of pids.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Its name, to the first NUL.
+    pub comm: [u8; 16],
+}
+
+/// A service was added.
+pub const ACTION_ADD_SERVICE: u32 = 1;
+/// A service was edited.
+pub const ACTION_EDIT_SERVICE: u32 = 2;
+/// A service was deleted, and its destinations with it.
+pub const ACTION_DELETE_SERVICE: u32 = 3;
+/// A destination was added.
+pub const ACTION_ADD_DESTINATION: u32 = 4;
+/// A destination was edited.
+pub const ACTION_EDIT_DESTINATION: u32 = 5;
+/// A destination was deleted.
+pub const ACTION_DELETE_DESTINATION: u32 = 6;
+/// A destination became overloaded.
+pub const ACTION_OVERLOAD: u32 = 7;
+/// A destination ceased to be overloaded.
+pub const ACTION_RECOVER: u32 = 8;
+
+crate::plain!(
+    DestinationState: 48,
+    Summary: 16,
+    Decision: 232,
+    CandidatesHeader: 128,
+    Candidates: 6272,
+    Change: 104,
+);

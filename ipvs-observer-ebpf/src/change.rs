@@ -1,0 +1,290 @@
+//! Configuration changes, and destinations that become overloaded.
+//!
+//! These functions run in the process that asks for the change, one at a time to a thread, so a change under way
+//! is kept by thread.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    programs::{ProbeContext, RetProbeContext},
+};
+use ipvs_observer_common::{
+    control,
+    event::{self, Change, OVERLOADED},
+    key::{DestinationKey, ServiceKey},
+    layout,
+};
+
+use crate::{
+    call::{self, Call, Function, now},
+    count, key,
+    maps::{EVENTS, PENDING, health, observed},
+    read::{has, layout, number},
+    schedule::wanted,
+};
+
+/// A change under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pending {
+    /// One of the `ACTION_*`.
+    action: u32,
+    /// The weight before, or -1.
+    before: i32,
+    /// The weight after, or -1.
+    after: i32,
+    /// Zero.
+    reserved: u32,
+    /// Where the new service will be told.
+    place: u64,
+    /// What is changed.
+    key: DestinationKey,
+}
+
+/// `-1`: there is no weight.
+const NO_WEIGHT: i32 = -1;
+
+/// A function on a destination, `(svc, udest)`, begins.
+#[inline(always)]
+pub fn destination_entry(ctx: &ProbeContext, action: u32) {
+    call::seen();
+    if !has(layout::CHANGES) {
+        return;
+    }
+    let (service, request) = (ctx.arg::<u64>(0).unwrap_or(0), ctx.arg::<u64>(1).unwrap_or(0));
+    let after = if action == event::ACTION_DELETE_DESTINATION {
+        NO_WEIGHT
+    } else {
+        number(request, layout!(request.weight)) as i32
+    };
+    remember(Pending {
+        action,
+        before: NO_WEIGHT,
+        after,
+        reserved: 0,
+        place: 0,
+        key: key::requested(key::service(service), request),
+    });
+}
+
+/// `__ip_vs_update_dest(svc, dest, udest, add)` begins, within a function on a destination: what was is still
+/// there.
+#[inline(always)]
+pub fn update_entry(ctx: &ProbeContext) {
+    let destination: u64 = ctx.arg(1).unwrap_or(0);
+    let added: i32 = ctx.arg(3).unwrap_or(0);
+    call::begin(
+        ctx,
+        Function::Update,
+        Call {
+            subject: destination,
+            extra: flags(destination),
+            ..Call::default()
+        },
+    );
+    if added == 0 {
+        note_weight(destination);
+    }
+}
+
+/// It ends: a change of the thresholds may have changed the overload.
+#[inline(always)]
+pub fn update_returned(ctx: &RetProbeContext) {
+    if let Some(call) = call::end(ctx, Function::Update) {
+        compare(&call);
+    }
+}
+
+/// `__ip_vs_del_dest(ipvs, dest, …)` begins: alone, or because its service goes.
+#[inline(always)]
+pub fn destination_gone(ctx: &ProbeContext) {
+    call::seen();
+    let destination: u64 = ctx.arg(1).unwrap_or(0);
+    note_weight(destination);
+    if has(layout::DESTINATIONS) {
+        let service = key::service(number(destination, layout!(destination.svc)));
+        count::forget_destination(&key::destination(service, destination));
+    }
+}
+
+/// `ip_vs_add_service(ipvs, u, svc_p)` begins.
+#[inline(always)]
+pub fn add_service_entry(ctx: &ProbeContext) {
+    call::seen();
+    let place = ctx.arg::<u64>(2).unwrap_or(0);
+    remember(service_pending(
+        event::ACTION_ADD_SERVICE,
+        ServiceKey::default(),
+        place,
+    ));
+}
+
+/// A function on a service that is there, `(svc, …)`, begins.
+#[inline(always)]
+pub fn service_entry(ctx: &ProbeContext, action: u32) {
+    call::seen();
+    if has(layout::SERVICES) {
+        let service = key::service(ctx.arg::<u64>(0).unwrap_or(0));
+        remember(service_pending(action, service, 0));
+    }
+}
+
+/// A function that can fail ends. With 0, it did what it was asked.
+#[inline(always)]
+pub fn returned(ctx: &RetProbeContext) {
+    call::seen();
+    let done = ctx.ret::<i32>() == 0;
+    conclude(done);
+}
+
+/// A function on a service that cannot fail ends: the service is gone.
+#[inline(always)]
+pub fn service_gone() {
+    call::seen();
+    conclude(true);
+}
+
+/// `ip_vs_dest_update_overload(dest, mode)` begins.
+#[inline(always)]
+pub fn overload_entry(ctx: &ProbeContext) {
+    let destination: u64 = ctx.arg(0).unwrap_or(0);
+    call::begin(
+        ctx,
+        Function::Overload,
+        Call {
+            subject: destination,
+            extra: flags(destination),
+            ..Call::default()
+        },
+    );
+}
+
+/// It ends.
+#[inline(always)]
+pub fn overload_returned(ctx: &RetProbeContext) {
+    if let Some(call) = call::end(ctx, Function::Overload) {
+        compare(&call);
+    }
+}
+
+#[inline(always)]
+fn service_pending(action: u32, service: ServiceKey, place: u64) -> Pending {
+    Pending {
+        action,
+        before: NO_WEIGHT,
+        after: NO_WEIGHT,
+        reserved: 0,
+        place,
+        key: DestinationKey {
+            service,
+            ..DestinationKey::default()
+        },
+    }
+}
+
+#[inline(always)]
+fn remember(pending: Pending) {
+    if PENDING.insert(thread(), pending, 0).is_err() {
+        health(|health| health.calls_full += 1);
+    }
+}
+
+/// Notes the weight that a destination has before the change under way.
+#[inline(always)]
+fn note_weight(destination: u64) {
+    let thread = thread();
+    if let Some(pending) = PENDING.get_ptr_mut(thread)
+        && has(layout::STATE)
+    {
+        let weight = number(destination, layout!(destination.weight)) as i32;
+        // SAFETY: the lookup gave a valid pointer, and only this thread uses its entry.
+        unsafe { (*pending).before = weight };
+    }
+}
+
+/// Ends the change under way: tells of it, and forgets what is gone.
+#[inline(always)]
+fn conclude(done: bool) {
+    let thread = thread();
+    // SAFETY: only this thread uses its entry.
+    let Some(pending) = (unsafe { PENDING.get(thread) }) else {
+        return;
+    };
+    if done {
+        let mut key = pending.key;
+        if pending.place != 0 && has(layout::SERVICES) {
+            key.service = key::service(u64::from_ne_bytes(crate::read::bytes(pending.place)));
+        }
+        if pending.action == event::ACTION_DELETE_SERVICE {
+            count::forget(&key.service);
+        }
+        send(pending.action, &key, pending.before, pending.after);
+    }
+    let _ = PENDING.remove(thread);
+}
+
+/// Counts and tells of an overload that is not what it was when the call began.
+#[inline(always)]
+fn compare(call: &Call) {
+    if !has(layout::STATE | layout::DESTINATIONS) {
+        return;
+    }
+    let (before, after) = (
+        call.extra as u32 & OVERLOADED,
+        flags(call.subject) as u32 & OVERLOADED,
+    );
+    if before == after {
+        return;
+    }
+    let service = key::service(number(call.subject, layout!(destination.svc)));
+    if !observed(service.netns) {
+        return;
+    }
+    let key = key::destination(service, call.subject);
+    let overloaded = after != 0;
+    count::overload(&key, overloaded, now());
+    let weight = number(call.subject, layout!(destination.weight)) as i32;
+    let action = if overloaded {
+        event::ACTION_OVERLOAD
+    } else {
+        event::ACTION_RECOVER
+    };
+    send(action, &key, weight, weight);
+}
+
+#[inline(always)]
+fn flags(destination: u64) -> u64 {
+    if has(layout::STATE) {
+        number(destination, layout!(destination.flags))
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn send(action: u32, key: &DestinationKey, before: i32, after: i32) {
+    if !wanted(control::CHANGES, layout::CHANGES) || !observed(key.service.netns) {
+        return;
+    }
+    let Some(mut room) = EVENTS.reserve::<Change>(0) else {
+        health(|health| health.changes_lost += 1);
+        return;
+    };
+    room.write(Change {
+        kind: event::CHANGE,
+        action,
+        time: now(),
+        key: *key,
+        weight_before: before,
+        weight_after: after,
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    });
+    room.submit(0);
+    health(|health| health.changes += 1);
+}
+
+#[inline(always)]
+fn thread() -> u64 {
+    bpf_get_current_pid_tgid()
+}

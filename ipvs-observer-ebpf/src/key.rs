@@ -1,0 +1,75 @@
+//! From the kernel's structures to the keys of the maps.
+
+use ipvs_observer_common::{
+    event::DestinationState,
+    key::{DestinationKey, ServiceKey},
+};
+
+use crate::{
+    maps::health,
+    read::{address, layout, number, port, raw_address},
+};
+
+/// The key of a service.
+#[inline(always)]
+pub fn service(service: u64) -> ServiceKey {
+    let ipvs = number(service, layout!(service.ipvs));
+    let net = number(ipvs, layout!(namespace.net));
+    if ipvs == 0 || net == 0 {
+        health(|health| health.unreadable += 1);
+    }
+    let mut key = ServiceKey {
+        netns: number(net, layout!(namespace.inum)) as u32,
+        fwmark: number(service, layout!(service.fwmark)) as u32,
+        family: number(service, layout!(service.af)) as u16,
+        ..ServiceKey::default()
+    };
+    if key.fwmark == 0 {
+        key.protocol = number(service, layout!(service.protocol)) as u16;
+        key.port = port(service, layout!(service.port));
+        key.address = address(service, layout!(service.addr), key.family);
+    }
+    key
+}
+
+/// The key of a destination of a service.
+#[inline(always)]
+pub fn destination(service: ServiceKey, destination: u64) -> DestinationKey {
+    let family = number(destination, layout!(destination.af)) as u16;
+    DestinationKey {
+        service,
+        address: address(destination, layout!(destination.addr), family),
+        family,
+        port: port(destination, layout!(destination.port)),
+        reserved: 0,
+    }
+}
+
+/// The key of the destination that a configuration change asks for.
+#[inline(always)]
+pub fn requested(service: ServiceKey, request: u64) -> DestinationKey {
+    let family = number(request, layout!(request.af)) as u16;
+    DestinationKey {
+        service,
+        address: address(request, layout!(request.addr), family),
+        family,
+        port: port(request, layout!(request.port)),
+        reserved: 0,
+    }
+}
+
+/// A destination as it is now.
+#[inline(always)]
+pub fn state(destination: u64) -> DestinationState {
+    DestinationState {
+        pointer: destination,
+        address: raw_address(destination, layout!(destination.addr)),
+        family: number(destination, layout!(destination.af)) as u16,
+        port: port(destination, layout!(destination.port)),
+        weight: number(destination, layout!(destination.weight)) as i32,
+        last_weight: number(destination, layout!(destination.last_weight)) as i32,
+        active: number(destination, layout!(destination.activeconns)) as u32,
+        other: number(destination, layout!(destination.otherconns)) as u32,
+        flags: number(destination, layout!(destination.flags)) as u32,
+    }
+}
