@@ -14,5 +14,6 @@ mod agreement;
 mod ipvsadm;
 mod observer;
 mod scale;
+mod scheduler;
 mod states;
 mod traffic;
