@@ -1,13 +1,15 @@
 //! Flags as typed. Each is defined once, here; help and environment variables follow.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
+    output::Target,
     points::Schema,
-    probe::ProbeMode,
+    probe::{ProbeMode, Sizes},
     settings::{self, Precision, ServiceSpec},
+    trigger::Start,
 };
 
 /// Observes Linux Virtual Server (IPVS): its counters, and why its scheduler chose.
@@ -44,6 +46,15 @@ pub struct CollectArgs {
     )]
     interval: Duration,
 
+    /// What starts a gather: the clock, a newline on stdin, or a signal (Telegraf's inputs.execd)
+    #[arg(
+        long,
+        value_name = "TRIGGER",
+        default_value = "interval",
+        env = "IPVS_OBSERVER_TRIGGER"
+    )]
+    trigger: TriggerArg,
+
     /// Gather once, at once, and exit
     #[arg(
         long, conflicts_with = "count", env = "IPVS_OBSERVER_ONCE", value_parser = BoolishValueParser::new()
@@ -56,6 +67,24 @@ pub struct CollectArgs {
         env = "IPVS_OBSERVER_COUNT"
     )]
     count: Option<u64>,
+
+    /// Where lines go: stdout, unix:///PATH (stream) or unixgram:///PATH (datagrams); repeatable
+    #[arg(
+        long = "output",
+        value_name = "OUTPUT",
+        value_delimiter = ',',
+        default_value = "stdout",
+        allow_hyphen_values = true,
+        env = "IPVS_OBSERVER_OUTPUT"
+    )]
+    outputs: Vec<Target>,
+
+    /// Lines kept while an output is away, the oldest dropped first: 16MiB, 512KiB
+    #[arg(
+        long, value_name = "SIZE", default_value = "16MiB", value_parser = settings::size,
+        allow_hyphen_values = true, env = "IPVS_OBSERVER_BACKLOG"
+    )]
+    backlog: usize,
 
     /// Which series: all, or exactly those of Telegraf's inputs.ipvs
     #[arg(
@@ -92,6 +121,50 @@ pub struct CollectArgs {
         env = "IPVS_OBSERVER_SERVICE"
     )]
     services: Vec<ServiceSpec>,
+
+    #[command(flatten)]
+    probing: ProbeArgs,
+}
+
+/// The flags of whatever probes.
+#[derive(Args, Debug)]
+struct ProbeArgs {
+    /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
+    #[arg(long, value_name = "DIR", env = "IPVS_OBSERVER_BTF")]
+    btf: Option<PathBuf>,
+
+    /// Services that the probes keep counters of; what finds no room is counted in events_lost
+    #[arg(
+        long, value_name = "N", default_value_t = Sizes::default().services, value_parser = settings::entries,
+        allow_hyphen_values = true, env = "IPVS_OBSERVER_MAX_SERVICES"
+    )]
+    max_services: u32,
+
+    /// Real servers that the probes keep counters of
+    #[arg(
+        long, value_name = "N", default_value_t = Sizes::default().destinations, value_parser = settings::entries,
+        allow_hyphen_values = true, env = "IPVS_OBSERVER_MAX_DESTINATIONS"
+    )]
+    max_destinations: u32,
+}
+
+impl ProbeArgs {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            services: self.max_services,
+            destinations: self.max_destinations,
+            ..Sizes::default()
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TriggerArg {
+    Interval,
+    Stdin,
+    Sighup,
+    Sigusr1,
+    Sigusr2,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -118,6 +191,13 @@ enum ProbesArg {
 impl From<CollectArgs> for settings::Collect {
     fn from(args: CollectArgs) -> Self {
         Self {
+            trigger: match args.trigger {
+                TriggerArg::Interval => Start::Interval,
+                TriggerArg::Stdin => Start::Stdin,
+                TriggerArg::Sighup => Start::Hangup,
+                TriggerArg::Sigusr1 => Start::User1,
+                TriggerArg::Sigusr2 => Start::User2,
+            },
             interval: args.interval,
             count: if args.once { Some(1) } else { args.count },
             once: args.once,
@@ -140,7 +220,11 @@ impl From<CollectArgs> for settings::Collect {
                 ProbesArg::On => ProbeMode::On,
                 ProbesArg::Off => ProbeMode::Off,
             },
+            sizes: args.probing.sizes(),
+            btf: args.probing.btf,
             services: args.services,
+            outputs: args.outputs,
+            backlog: args.backlog,
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! IPVS netlink ──dump──▶ netlink ──▶ model::Snapshot ─┐
-//!                                                     ├─▶ points ─▶ line ─▶ output ─▶ stdout
+//!                                                     ├─▶ correlate ─▶ points ─▶ line ─▶ output ─▶ stdout
 //! kprobes ──per-CPU maps──▶ probe ─▶ model::Activity ─┘
 //! ```
 //!
@@ -15,7 +15,9 @@
 //! | [`netlink`] | the table as the kernel tells it, completely or with the reason why not | what becomes of it |
 //! | [`probe`] | everything that talks to BPF, kprobes and BTF | netlink, measurements |
 //! | [`model`] | plain values with stable keys | kernels, outputs |
+//! | [`correlate`] | what the probes saw, beside the table: shares | where either came from |
 //! | [`points`] | names and fields of the measurements, both schemas | syntax |
+//! | [`trace`] | how a decision looks, to a person and to a program | where it came from |
 //! | [`mod@line`] | the syntax of line protocol | measurements |
 //! | [`output`] | getting whole lines out | what they say |
 //! | [`trigger`], [`health`], [`log`] | when a gather starts, how well the work goes, who is told | |
@@ -25,6 +27,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod correlate;
 pub mod health;
 pub mod line;
 pub mod log;
@@ -34,4 +37,5 @@ pub mod output;
 pub mod points;
 pub mod probe;
 pub mod settings;
+pub mod trace;
 pub mod trigger;

@@ -1,16 +1,20 @@
 //! Settings as checked: what a run does, whatever way it was told.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     model::{Address, Family, Protocol, ServiceKey},
+    output::Target,
     points::Schema,
-    probe::ProbeMode,
+    probe::{ProbeMode, Sizes},
+    trigger::Start,
 };
 
 /// What `collect` does.
 #[derive(Clone, Debug)]
 pub struct Collect {
+    /// What starts a gather.
+    pub trigger: Start,
     /// The gather period.
     pub interval: Duration,
     /// How many gathers; none: until stopped.
@@ -23,8 +27,16 @@ pub struct Collect {
     pub unsigned: bool,
     /// What timestamps are rounded down to.
     pub precision: Precision,
+    /// Where lines go.
+    pub outputs: Vec<Target>,
+    /// Bytes of lines kept for an output that is away.
+    pub backlog: usize,
     /// What is asked of the probes.
     pub probes: ProbeMode,
+    /// Where BTF is read from, if not from the running kernel.
+    pub btf: Option<PathBuf>,
+    /// How large the probes' maps are.
+    pub sizes: Sizes,
     /// Only these services; none: all.
     pub services: Vec<ServiceSpec>,
 }
@@ -92,6 +104,44 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) => Err("no gather would be made: write how many, as in --count 3".to_owned()),
         Ok(count) => Ok(count),
         Err(error) => Err(format!("{error}: write how many, as in --count 3")),
+    }
+}
+
+/// A size in bytes: `16MiB`, `64KiB`, `1GiB` or a number.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn size(text: &str) -> Result<usize, String> {
+    const EXAMPLES: &str = "write it as 16MiB, 512KiB or 1048576";
+    let digits = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale: usize = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("'{text}' is no size: {EXAMPLES}")),
+    };
+    let number: usize = number
+        .parse()
+        .map_err(|_| format!("'{text}' is no size: {EXAMPLES}"))?;
+    number
+        .checked_mul(scale)
+        .ok_or_else(|| format!("'{text}' is more than a machine has: {EXAMPLES}"))
+}
+
+/// How many entries a map of the probes has: at least one.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn entries(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!(
+            "'{text}' is no number of entries from 1 to 4294967295: write it as 4096"
+        )),
+        Ok(entries) => Ok(entries),
     }
 }
 
@@ -268,6 +318,20 @@ mod tests {
         for text in ["0s", "-1s", "lots", "10", "9ms", "", "600years"] {
             assert!(
                 matches!(interval(text), Err(error) if error.contains("10s, 500ms or 1m")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_size_is_read_with_its_unit() {
+        assert_eq!(
+            (size("16MiB"), size("512KiB"), size("7")),
+            (Ok(16 << 20), Ok(512 << 10), Ok(7))
+        );
+        for text in ["lots", "-1", "16MB", "MiB", "", "99999999999999GiB"] {
+            assert!(
+                matches!(size(text), Err(error) if error.contains("16MiB, 512KiB")),
                 "{text}"
             );
         }

@@ -1,8 +1,19 @@
 //! What starts a gather.
 //!
-//! Owns: the clock's ticks and those left out. Refuses to know: what a gather does.
+//! Owns: the clock's ticks and those left out, newlines on standard input, signals. Refuses to know: what a
+//! gather does.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    io::{self, BufRead},
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 
 /// The clock: ticks at multiples of the interval since 1970, as Telegraf aligns its gathers.
 #[derive(Debug)]
@@ -47,6 +58,111 @@ impl Clock {
         }
         self.last = Some(next);
         next - now
+    }
+}
+
+/// What starts a gather.
+#[derive(Debug)]
+pub enum Trigger {
+    /// Nothing: the first gather is at once, and those after it too.
+    Always,
+    /// The clock.
+    Clock(Clock),
+    /// A newline on standard input.
+    Stdin(Stdin),
+    /// A signal. A burst of them while a gather runs is one more gather, not a queue of them.
+    Signal(Signal),
+}
+
+/// What starts a gather, as the user names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The clock.
+    Interval,
+    /// A newline on standard input.
+    Stdin,
+    /// SIGHUP.
+    Hangup,
+    /// SIGUSR1.
+    User1,
+    /// SIGUSR2.
+    User2,
+}
+
+impl Trigger {
+    /// Puts the trigger in place. Must be done within the event loop and before anything slow: the default
+    /// action of these signals is to end the process.
+    ///
+    /// # Errors
+    /// The system gives no thread or takes no handler.
+    pub fn install(start: Start, interval: Duration) -> io::Result<Self> {
+        Ok(match start {
+            Start::Interval => Self::Clock(Clock::new(interval)),
+            Start::Stdin => Self::Stdin(Stdin::watch()?),
+            Start::Hangup => Self::Signal(signal(SignalKind::hangup())?),
+            Start::User1 => Self::Signal(signal(SignalKind::user_defined1())?),
+            Start::User2 => Self::Signal(signal(SignalKind::user_defined2())?),
+        })
+    }
+
+    /// Waits for the next; false if there will be none.
+    pub async fn next(&mut self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Clock(clock) => {
+                clock.tick().await;
+                true
+            }
+            Self::Stdin(stdin) => stdin.newline().await,
+            Self::Signal(signal) => signal.recv().await.is_some(),
+        }
+    }
+
+    /// Ticks left out so far, because a gather took longer than the interval.
+    pub fn skipped(&self) -> u64 {
+        match self {
+            Self::Clock(clock) => clock.skipped(),
+            _ => 0,
+        }
+    }
+}
+
+/// Standard input: newlines, and its end.
+#[derive(Debug)]
+pub struct Stdin {
+    newlines: Arc<Notify>,
+    end: Arc<Notify>,
+}
+
+impl Stdin {
+    fn watch() -> io::Result<Self> {
+        let stdin = Self {
+            newlines: Arc::new(Notify::new()),
+            end: Arc::new(Notify::new()),
+        };
+        let (newlines, end) = (Arc::clone(&stdin.newlines), Arc::clone(&stdin.end));
+        thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            let mut stdin = io::stdin().lock();
+            let mut line = Vec::new();
+            // An error is an end too: there is nothing more to come.
+            while stdin.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if line.ends_with(b"\n") {
+                    newlines.notify_one();
+                }
+                line.clear();
+            }
+            end.notify_one();
+        })?;
+        Ok(stdin)
+    }
+
+    /// Waits for a newline; false at the end. Newlines that came before the end come first.
+    async fn newline(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.newlines.notified() => true,
+            () = self.end.notified() => false,
+        }
     }
 }
 

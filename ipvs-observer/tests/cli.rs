@@ -6,7 +6,13 @@
     reason = "a test that cannot go on fails by it"
 )]
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
@@ -27,6 +33,13 @@ fn a_wrong_value_ends_with_2_before_anything_starts_and_shows_a_right_one() {
         (["--count", "-1"], "--count 3"),
         (["--service", "tcp:/bad"], "tcp://10.0.0.1:80"),
         (["--service", "tcp://x:80"], "tcp://10.0.0.1:80"),
+        (["--output", "tcp://x"], "unix:///run/telegraf.sock"),
+        (["--output", "unix://x"], "unix:///run/telegraf.sock"),
+        (
+            ["--trigger", "sigkill"],
+            "interval, stdin, sighup, sigusr1, sigusr2",
+        ),
+        (["--backlog", "lots"], "16MiB"),
         (["--schema", "x"], "full, telegraf"),
         (["--precision", "m"], "ns, us, ms, s"),
         (["--probes", "maybe"], "auto, on, off"),
@@ -107,5 +120,112 @@ fn a_full_disk_is_said_and_ends_with_1() {
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).expect("text");
-    assert!(message.contains("cannot write to stdout"), "{message}");
+    assert!(
+        message.contains("1 lines could not be written to stdout"),
+        "{message}"
+    );
+}
+
+/// The program, started with a trigger, and the lines that it writes.
+struct Triggered {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Triggered {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
+        command.args(["collect", "--probes", "off"]).args(args);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// How many gathers come until nothing comes for a while.
+    fn gathers(&self) -> usize {
+        let mut count = 0;
+        while self.lines.recv_timeout(Duration::from_millis(700)).is_ok() {
+            count += 1;
+        }
+        count
+    }
+
+    fn end(mut self) -> (Option<i32>, Duration) {
+        let begin = Instant::now();
+        let status = self.child.wait().expect("it ends");
+        (status.code(), begin.elapsed())
+    }
+}
+
+#[test]
+fn each_newline_on_stdin_is_one_gather_and_its_end_is_the_end() {
+    let mut running = Triggered::start(&["--trigger", "stdin"]);
+    let mut stdin = running.child.stdin.take().expect("piped");
+    assert_eq!(running.gathers(), 0, "nothing without a newline");
+    for _ in 0..3 {
+        stdin.write_all(b"\n").expect("it reads");
+        assert_eq!(running.gathers(), 1);
+    }
+    drop(stdin);
+    let (code, took) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_newline_right_before_the_end_of_stdin_is_still_a_gather() {
+    let mut running = Triggered::start(&["--trigger", "stdin"]);
+    running
+        .child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"\n")
+        .expect("it reads");
+    assert_eq!(running.gathers(), 1);
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn each_signal_is_one_gather_and_sigterm_is_the_end() {
+    for (trigger, signal) in [("sighup", "-HUP"), ("sigusr1", "-USR1"), ("sigusr2", "-USR2")] {
+        let running = Triggered::start(&["--trigger", trigger]);
+        assert_eq!(running.gathers(), 0, "nothing without a signal");
+        for _ in 0..2 {
+            running.signal(signal);
+            assert_eq!(running.gathers(), 1, "{trigger}");
+        }
+        running.signal("-TERM");
+        let (code, took) = running.end();
+        assert_eq!(code, Some(0), "{trigger}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[test]
+fn a_burst_of_newlines_is_not_a_queue_of_gathers() {
+    let mut running = Triggered::start(&["--trigger", "stdin"]);
+    let mut stdin = running.child.stdin.take().expect("piped");
+    stdin.write_all(&[b'\n'; 1000]).expect("it reads");
+    let gathers = running.gathers();
+    assert!((1..100).contains(&gathers), "{gathers} gathers for one burst");
 }

@@ -14,12 +14,14 @@ use std::{
 };
 
 use ipvs_observer::{
+    correlate::Correlator,
     line::Encoder,
     model::{
-        Address, Daemon, DaemonRole, Destination, DestinationKey, Family, Forward, Info, Name, ProbeTotals,
-        Protocol, Service, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
+        Action, Activity, Address, Change, Daemon, DaemonRole, Destination, DestinationActivity,
+        DestinationKey, Durations, Family, Forward, Info, Name, Netns, ProbeTotals, Protocol, Service,
+        ServiceActivity, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
     },
-    points::{Observer, Points, ProbeHealth, Schema},
+    points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
 use support::lines;
 
@@ -97,11 +99,56 @@ fn everything() -> Snapshot {
     snapshot
 }
 
+/// What probes that can do everything would see of it.
+fn all_activity(snapshot: &Snapshot) -> Activity {
+    let mut activity = Activity::default();
+    for server in snapshot.virtual_servers() {
+        let service = server.service.key;
+        let seen = ServiceActivity {
+            durations: Some(Durations::default()),
+            ..ServiceActivity::default()
+        };
+        activity.services.insert((NETNS, service), seen);
+        for destination in snapshot.destinations(server) {
+            let seen = DestinationActivity {
+                picks: 1,
+                overloaded: Some(true),
+                ..DestinationActivity::default()
+            };
+            activity
+                .destinations
+                .insert((NETNS, service, destination.key), seen);
+            activity.changes.push(Change {
+                time: 1,
+                netns: NETNS,
+                action: Action::EditDestination,
+                service,
+                destination: Some(destination.key),
+                weight_before: Some(1),
+                weight_after: Some(2),
+                comm: Name::from("ipvsadm"),
+                pid: 1,
+            });
+        }
+    }
+    activity
+}
+
+const NETNS: Netns = Netns(7);
+
 fn written(schema: Schema) -> Names {
     let mut encoder = Encoder::new(false);
     let netns = (schema == Schema::Full).then(|| "blue".to_owned());
     let mut points = Points::new(schema, netns);
-    points.snapshot(&mut encoder, &everything(), false, 1);
+    let snapshot = everything();
+    let activity = all_activity(&snapshot);
+    let mut correlator = Correlator::new(NETNS);
+    correlator.advance(&activity);
+    let seen = Seen {
+        activity: &activity,
+        correlator: &correlator,
+    };
+    points.snapshot(&mut encoder, &snapshot, Some(seen), false, 1);
     if schema == Schema::Full {
         let totals = ProbeTotals {
             run_ns: Some(1),
@@ -115,6 +162,7 @@ fn written(schema: Schema) -> Names {
             probes,
             ..Observer::default()
         };
+        points.changes(&mut encoder, &activity.changes);
         points.observer(&mut encoder, &observer, 1);
     }
     let mut names = Names::new();

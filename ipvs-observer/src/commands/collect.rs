@@ -2,25 +2,25 @@
 
 mod gather;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use bytes::Bytes;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     task,
 };
 
-use crate::{
-    output::{self, Stdout},
-    settings,
-    trigger::Clock,
-};
+use crate::{log, output::Outputs, settings, trigger::Trigger};
 use gather::Gatherer;
 
-/// How long a gather under way may go on after the word to stop.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a gather under way may go on after the word to stop, and then its lines take to be written.
+const GRACE: Duration = Duration::from_millis(400);
+/// How often it is looked whether the last lines are out.
+const DRAIN: Duration = Duration::from_millis(10);
+/// How long an output that refuses the last lines is waited for.
+const AWAY: Duration = Duration::from_secs(5);
+const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program";
 
 /// Runs until the count is reached, a signal says to stop, or the reader of the output is gone.
 ///
@@ -40,57 +40,78 @@ pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
-    let mut clock = Clock::new(settings.interval);
-    let (once, mut left) = (settings.once, settings.count);
-    let mut work = Work {
-        gatherer: Gatherer::new(&settings)?,
-        stdout: Stdout::new(),
+    let mut trigger = if settings.once {
+        Trigger::Always
+    } else {
+        Trigger::install(settings.trigger, settings.interval).context(
+            "cannot put the trigger in place, so no gather would start; look at the system's limits",
+        )?
     };
+    let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
+        "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
+    )?;
+    let gone = outputs.gone();
+    tokio::pin!(gone);
+    let mut left = settings.count;
+    let mut gatherer = Gatherer::new(&settings)?;
     while left != Some(0) {
-        if !once {
-            tokio::select! {
-                () = stop.asked() => return Ok(()),
-                () = clock.tick() => {}
-            }
+        let triggered = tokio::select! {
+            biased;
+            () = stop.asked() => return flush(&outputs).await,
+            // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
+            () = &mut gone => return Ok(()),
+            triggered = trigger.next() => triggered,
+        };
+        if !triggered {
+            break;
         }
-        let skipped = clock.skipped();
+        let (skipped, counters) = (trigger.skipped(), outputs.counters());
         let mut gathering = task::spawn_blocking(move || {
-            let outcome = work.step(skipped);
-            (work, outcome)
+            let lines = gatherer.gather(skipped, counters);
+            (gatherer, lines)
         });
         let finished = tokio::select! {
             finished = &mut gathering => finished,
             () = stop.asked() => match tokio::time::timeout(GRACE, gathering).await {
                 Ok(finished) => {
-                    left = Some(1);
-                    finished
+                    outputs.send(&finished.context(BROKE_OFF)?.1);
+                    return flush(&outputs).await;
                 }
-                Err(_) => return Ok(()),
+                Err(_) => return flush(&outputs).await,
             },
         };
-        let (back, outcome) = finished.context("a gather broke off, which is a mistake in this program")?;
-        work = back;
-        match outcome {
-            // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
-            Err(output::Failure::Closed) => return Ok(()),
-            outcome => outcome?,
-        }
+        let (back, lines) = finished.context(BROKE_OFF)?;
+        gatherer = back;
+        outputs.send(&lines);
         left = left.map(|left| left - 1);
     }
-    Ok(())
-}
-
-/// What a gather needs, moved to a thread where it may block.
-struct Work {
-    gatherer: Gatherer,
-    stdout: Stdout,
-}
-
-impl Work {
-    fn step(&mut self, skipped: u64) -> Result<(), output::Failure> {
-        let lines: Bytes = self.gatherer.gather(skipped);
-        self.stdout.write(&lines)
+    // The last lines: a reader that is slow is waited for, an output that refuses them is not for long.
+    let mut refused = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = stop.asked() => return flush(&outputs).await,
+            () = &mut gone => return Ok(()),
+            () = tokio::time::sleep(DRAIN) => {}
+        }
+        match outputs.drain(Duration::ZERO) {
+            Ok(()) => return Ok(()),
+            Err(left) if left.away && refused >= AWAY => return Err(left.into()),
+            Err(left) => refused += if left.away { DRAIN } else { Duration::ZERO },
+        }
     }
+}
+
+/// The end by a signal: what can be written in a moment is, and it is said if something is left.
+async fn flush(outputs: &Outputs) -> anyhow::Result<()> {
+    let until = Instant::now() + GRACE;
+    while let Err(left) = outputs.drain(Duration::ZERO) {
+        if Instant::now() >= until {
+            log::write(log::Level::Warning, &left.to_string());
+            break;
+        }
+        tokio::time::sleep(DRAIN).await;
+    }
+    Ok(())
 }
 
 /// The signals that end the program.

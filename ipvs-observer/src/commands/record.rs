@@ -1,9 +1,10 @@
 //! `record`: what the kernel says of IPVS, as it says it.
 
+use std::io::{self, Write};
+
 use crate::{
     model::Snapshot,
     netlink::{Reader, Recorder},
-    output::Stdout,
 };
 
 /// Gathers once and writes the exchange with the kernel to standard output.
@@ -13,5 +14,5 @@ use crate::{
 pub fn run() -> anyhow::Result<()> {
     let recorder = Recorder::default();
     Reader::new(Box::new(recorder.clone())).read(&mut Snapshot::default(), &|_| true)?;
-    Ok(Stdout::new().write(recorder.text().as_bytes())?)
+    Ok(io::stdout().write_all(recorder.text().as_bytes())?)
 }

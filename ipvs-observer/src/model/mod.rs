@@ -5,6 +5,7 @@
 
 mod activity;
 mod address;
+mod decision;
 mod destination;
 mod name;
 mod service;
@@ -15,6 +16,7 @@ pub use activity::{
     Action, Activity, Change, DestinationActivity, Durations, Netns, ProbeTotals, ServiceActivity,
 };
 pub use address::{Address, Family, Protocol};
+pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use name::Name;
 pub use service::{Service, ServiceFlags, ServiceKey};

@@ -2,11 +2,15 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     time::Duration,
 };
 
+use crate::model::Netns;
 use neli::{
     consts::socket::{Msg, NlFamily},
     socket::NlSocket,
@@ -28,6 +32,15 @@ pub trait Kernel: Send {
     /// # Errors
     /// The system gives no socket.
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>>;
+}
+
+/// The network namespace of the calling thread, by its inode number.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn namespace() -> io::Result<Netns> {
+    // Inode numbers of namespaces are 32 bits wide in the kernel.
+    fs::metadata("/proc/thread-self/ns/net").map(|file| Netns(file.ino() as u32))
 }
 
 /// Datagrams to and from generic netlink.

@@ -3,6 +3,8 @@
 //! Owns: the names that a user queries, in both schemas. Refuses to know: the syntax of a line, where the
 //! numbers come from. `docs/metrics.md` lists what is written here.
 
+mod change;
+mod decision;
 mod namespace;
 mod observer;
 mod real_server;
@@ -11,10 +13,12 @@ mod virtual_server;
 use std::net::IpAddr;
 
 use crate::{
+    correlate::Correlator,
     line::{Encoder, Line, Tags},
-    model::{Address, Family, ServiceKey, Snapshot, Stats},
+    model::{Activity, Address, Family, ServiceKey, Snapshot, Stats},
 };
 
+pub(crate) use change::Endpoint;
 pub use observer::{Observer, ProbeHealth, Status};
 
 /// Which series are written.
@@ -27,12 +31,23 @@ pub enum Schema {
     Telegraf,
 }
 
+/// What the probes saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Their counters.
+    pub activity: &'a Activity,
+    /// What follows from them.
+    pub correlator: &'a Correlator,
+}
+
 /// Writes the measurements of a gather.
 #[derive(Debug)]
 pub struct Points {
     schema: Schema,
     netns: Option<String>,
     virtual_tags: Tags,
+    last_change: u64,
+    last_decision: u64,
 }
 
 impl Points {
@@ -42,16 +57,29 @@ impl Points {
             schema,
             netns,
             virtual_tags: Tags::default(),
+            last_change: 0,
+            last_decision: 0,
         }
     }
 
     /// Writes everything that a snapshot holds: each virtual server followed by its real servers, then the
-    /// totals. `filtered` says that the snapshot holds only some of the namespace's services.
-    pub fn snapshot(&mut self, encoder: &mut Encoder, snapshot: &Snapshot, filtered: bool, timestamp: u64) {
+    /// totals. `seen` is what the probes saw, where they can tell services apart; `filtered` says that the
+    /// snapshot holds only some of the namespace's services.
+    pub fn snapshot(
+        &mut self,
+        encoder: &mut Encoder,
+        snapshot: &Snapshot,
+        seen: Option<Seen<'_>>,
+        filtered: bool,
+        timestamp: u64,
+    ) {
+        let seen = seen.filter(|_| self.schema == Schema::Full);
         for server in snapshot.virtual_servers() {
             let destinations = snapshot.destinations(server);
-            self.virtual_server(encoder, server, destinations, timestamp);
-            self.real_servers(encoder, &server.service, destinations, timestamp);
+            let observation = seen.map(|seen| seen.correlator.service(seen.activity, snapshot, server));
+            self.virtual_server(encoder, server, destinations, observation.as_ref(), timestamp);
+            let seen = seen.zip(observation.as_ref());
+            self.real_servers(encoder, &server.service.key, destinations, seen, timestamp);
         }
         if self.schema == Schema::Full {
             self.namespace(encoder, snapshot, filtered, timestamp);

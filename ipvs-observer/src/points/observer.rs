@@ -1,7 +1,7 @@
 //! `ipvs_observer`: the program itself.
 
 use super::Points;
-use crate::{line::Encoder, model::ProbeTotals, netlink};
+use crate::{line::Encoder, model::ProbeTotals, netlink, output};
 
 /// How much of the work can be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Observer {
     pub encode_ns: u64,
     /// What went wrong with dumps.
     pub dumps: netlink::Counters,
+    /// What became of earlier lines.
+    pub outputs: output::Counters,
     /// Gathers that were left out because the one before took too long.
     pub gathers_skipped: u64,
     /// Resident memory in bytes.
@@ -78,6 +80,9 @@ impl Points {
             .unsigned("dump_vanished", observer.dumps.vanished)
             .unsigned("gathers_skipped", observer.gathers_skipped)
             .unsigned("lines", lines)
+            .unsigned("lines_dropped", observer.outputs.dropped)
+            .unsigned("output_reconnects", observer.outputs.reconnects)
+            .unsigned("output_bytes", observer.outputs.bytes)
             .unsigned("rss_bytes", observer.rss_bytes);
         if let Some(ProbeHealth {
             attached,

@@ -1,20 +1,22 @@
 //! `ipvs_real_server`.
 
-use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
+use super::{Points, Schema, Seen, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
+    correlate::ServiceObservation,
     line::Encoder,
-    model::{Destination, Service},
+    model::{Destination, ServiceKey},
 };
 
 impl Points {
     pub(super) fn real_servers(
         &mut self,
         encoder: &mut Encoder,
-        service: &Service,
+        service: &ServiceKey,
         destinations: &[Destination],
+        seen: Option<(Seen<'_>, &ServiceObservation)>,
         timestamp: u64,
     ) {
-        virtual_tags(&mut self.virtual_tags, &service.key, self.schema);
+        virtual_tags(&mut self.virtual_tags, service, self.schema);
         for destination in destinations {
             let mut line = encoder.line("ipvs_real_server");
             let key = &destination.key;
@@ -38,6 +40,25 @@ impl Points {
                     if tunnel.port != 0 {
                         line.unsigned("tunnel_port", tunnel.port.into());
                     }
+                }
+            }
+            if let Some((seen, observation)) = seen {
+                let seen = seen.correlator.destination(
+                    seen.activity,
+                    (service, observation),
+                    &destination.key,
+                    destination.weight,
+                );
+                line.unsigned("picks", seen.activity.picks)
+                    .unsigned("overloads", seen.activity.overloads);
+                if let Some(overloaded) = seen.activity.overloaded {
+                    line.boolean("overloaded", overloaded);
+                }
+                if let Some(share) = seen.pick_share {
+                    line.float("pick_share", share);
+                }
+                if let Some(share) = seen.weight_share {
+                    line.float("weight_share", share);
                 }
             }
             line.end(timestamp);

@@ -2,6 +2,7 @@
 
 use super::{Points, Schema, family_tag, ip, telegraf_stats};
 use crate::{
+    correlate::ServiceObservation,
     line::Encoder,
     model::{Destination, ServiceKey, VirtualServer},
 };
@@ -12,6 +13,7 @@ impl Points {
         encoder: &mut Encoder,
         server: &VirtualServer,
         destinations: &[Destination],
+        seen: Option<&ServiceObservation>,
         timestamp: u64,
     ) {
         let service = &server.service;
@@ -57,6 +59,21 @@ impl Points {
                     .count();
                 line.unsigned("real_servers", destinations.len() as u64)
                     .unsigned("real_servers_drained", drained as u64);
+            }
+        }
+        if let Some(ServiceObservation { activity, .. }) = seen {
+            line.unsigned("schedule_calls", activity.calls)
+                .unsigned("schedule_picks", activity.picks)
+                .unsigned("schedule_none", activity.none)
+                .unsigned("template_hits", activity.template_hits)
+                .unsigned("refused", activity.refused)
+                .unsigned("fatal", activity.fatal)
+                .unsigned("schedule_ns_sum", activity.ns_sum);
+            if let Some(durations) = activity.durations {
+                line.unsigned("schedule_ns_p50", durations.p50)
+                    .unsigned("schedule_ns_p90", durations.p90)
+                    .unsigned("schedule_ns_p99", durations.p99)
+                    .unsigned("schedule_ns_max", durations.max);
             }
         }
         line.end(timestamp);

@@ -118,6 +118,13 @@ impl Probes {
         &self.availability
     }
 
+    /// Whether the counters tell services and destinations apart on this kernel.
+    pub fn tell_services(&self) -> bool {
+        self.object
+            .as_ref()
+            .is_some_and(|object| object.features & layout::SERVICES != 0)
+    }
+
     /// Attaches again where modules came or went. Cheap when nothing changed: one listing of `/sys/module`.
     /// True if something changed, and with it perhaps [`Probes::availability`].
     pub fn refresh(&mut self) -> bool {

@@ -2,15 +2,18 @@
 
 use std::{fs, time::Instant};
 
+use anyhow::Context;
 use bytes::Bytes;
 
 use crate::{
+    correlate::Correlator,
     health::{self, Health, Reporter},
     line::Encoder,
     log,
-    model::{Activity, Service, Snapshot},
-    netlink::Reader,
-    points::{Observer, Points, ProbeHealth, Schema},
+    model::{Activity, ServiceKey, Snapshot},
+    netlink::{self, Reader},
+    output,
+    points::{Observer, Points, ProbeHealth, Schema, Seen},
     probe::{ProbeMode, ProbeSettings, Probes},
     settings::{self, Precision, ServiceSpec},
     trigger,
@@ -25,6 +28,7 @@ pub(super) struct Gatherer {
     snapshot: Snapshot,
     probes: Option<Probes>,
     activity: Activity,
+    correlator: Correlator,
     points: Points,
     encoder: Encoder,
     reporter: Reporter,
@@ -34,11 +38,17 @@ impl Gatherer {
     /// # Errors
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
+        let netns = netlink::namespace().context(
+            "cannot tell which network namespace this is, so no probe's count could be told from another's; \
+             mount /proc",
+        )?;
         let mode = settings.probes;
         let probes = (mode != ProbeMode::Off).then(|| {
             Probes::attach(&ProbeSettings {
                 mode,
-                ..ProbeSettings::default()
+                btf: settings.btf.clone(),
+                sizes: settings.sizes,
+                namespaces: vec![netns],
             })
         });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
@@ -57,20 +67,21 @@ impl Gatherer {
             snapshot: Snapshot::default(),
             probes,
             activity: Activity::default(),
+            correlator: Correlator::new(netns),
             points: Points::new(settings.schema, None),
             encoder: Encoder::new(settings.unsigned),
             reporter: Reporter::default(),
         })
     }
 
-    /// Gathers and returns the lines. `skipped`: ticks left out so far.
-    pub(super) fn gather(&mut self, skipped: u64) -> Bytes {
+    /// Gathers and returns the lines. `skipped`: ticks left out so far; `outputs`: what became of earlier lines.
+    pub(super) fn gather(&mut self, skipped: u64, outputs: output::Counters) -> Bytes {
         let timestamp = self.precision.round(trigger::now());
         let begin = Instant::now();
         let filter = &self.services;
-        let wanted =
-            |service: &Service| filter.is_empty() || filter.iter().any(|spec| spec.matches(&service.key));
-        let dump = self.reader.read(&mut self.snapshot, &wanted);
+        let dump = self
+            .reader
+            .read(&mut self.snapshot, &|service| wanted(filter, &service.key));
         let dumped = Instant::now();
         self.read_probes();
         let complete = self.snapshot.services_in_namespace.is_some();
@@ -80,13 +91,26 @@ impl Gatherer {
             self.probes.as_ref().map(Probes::availability),
         );
         self.reporter.report(&health);
+        let seen = self
+            .probes
+            .as_ref()
+            .filter(|probes| probes.tell_services())
+            .map(|_| Seen {
+                activity: &self.activity,
+                correlator: &self.correlator,
+            });
         self.points.snapshot(
             &mut self.encoder,
             &self.snapshot,
+            seen,
             !self.services.is_empty(),
             timestamp,
         );
         if self.schema == Schema::Full {
+            let (ours, filter) = (self.correlator.netns(), &self.services);
+            let changes = self.activity.changes.iter();
+            let ours = changes.filter(|change| change.netns == ours && wanted(filter, &change.service));
+            self.points.changes(&mut self.encoder, ours);
             let observer = Observer {
                 status: health.status,
                 reason: health.reason,
@@ -94,6 +118,7 @@ impl Gatherer {
                 dump_ns: (dumped - begin).as_nanos() as u64,
                 encode_ns: nanoseconds(dumped),
                 dumps: self.reader.counters(),
+                outputs,
                 gathers_skipped: skipped,
                 rss_bytes: resident().unwrap_or(0),
                 probes: self.probe_health(),
@@ -107,6 +132,7 @@ impl Gatherer {
         let Some(probes) = &mut self.probes else { return };
         probes.refresh();
         probes.read(&mut self.activity);
+        self.correlator.advance(&self.activity);
         for message in &self.activity.diagnostics {
             log::write(log::Level::Warning, message);
         }
@@ -120,6 +146,11 @@ impl Gatherer {
             totals: self.activity.probes,
         })
     }
+}
+
+/// Whether a service is one of those asked for; none asked for is all.
+fn wanted(filter: &[ServiceSpec], key: &ServiceKey) -> bool {
+    filter.is_empty() || filter.iter().any(|spec| spec.matches(key))
 }
 
 fn nanoseconds(since: Instant) -> u64 {
