@@ -1,0 +1,124 @@
+//! What the scheduler decided, one connection at a time.
+
+use super::{Address, Change, DestinationKey, Name, Netns, ServiceKey};
+
+/// What became of the first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The scheduler chose.
+    Scheduled,
+    /// A persistence template decided, and the scheduler was not asked.
+    Template,
+    /// There was no destination to be had.
+    None,
+    /// There was none, because all that have a weight are overloaded.
+    Overloaded,
+    /// Scheduling failed: no memory, a persistence engine's refusal, too many connections.
+    Fatal,
+}
+
+impl Outcome {
+    /// The name that traces carry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Template => "template",
+            Self::None => "none",
+            Self::Overloaded => "overloaded",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+/// A destination as it was when the scheduler looked at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationState {
+    /// What names it.
+    pub key: DestinationKey,
+    /// Its weight.
+    pub weight: u32,
+    /// Its connections in an active state.
+    pub active: u32,
+    /// All others.
+    pub inactive: u32,
+    /// Whether it took no more connections.
+    pub overloaded: bool,
+}
+
+/// A destination that the scheduler had before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// How it stood.
+    pub state: DestinationState,
+    /// What this scheduler's own rule makes of it, where there is such a number.
+    pub cost: Option<f64>,
+    /// Whether it was chosen.
+    pub chosen: bool,
+}
+
+/// Everything that the scheduler had before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    /// In the service's order.
+    pub list: Vec<Candidate>,
+    /// How many more there were than an event holds.
+    pub more: u32,
+    /// The scheduler's rule in words, or why there is none that can be computed.
+    pub rule: String,
+    /// The candidate that the rule computes as the winner, by its place in the list, where it can be known.
+    pub computed: Option<usize>,
+}
+
+/// What the scheduler decided for the first packet of a connection, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// When, in ns since the epoch.
+    pub time: u64,
+    /// In which network namespace.
+    pub netns: Netns,
+    /// For which service.
+    pub service: ServiceKey,
+    /// By which scheduler; empty while the service has none.
+    pub scheduler: Name,
+    /// For which client.
+    pub client: Address,
+    /// The client's port, in host order.
+    pub client_port: u16,
+    /// What was taken, as it was before this connection.
+    pub destination: Option<DestinationState>,
+    /// How long the scheduler took, in ns; none where it was not asked.
+    pub ns: Option<u64>,
+    /// What became of the packet.
+    pub outcome: Outcome,
+    /// Why, in words; empty where the outcome says it all.
+    pub reason: String,
+    /// What the scheduler had before it, where that was asked for and not lost.
+    pub candidates: Option<Candidates>,
+}
+
+/// Events that were made and did not arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Decisions.
+    pub decisions: u64,
+    /// Configuration changes and overload transitions.
+    pub changes: u64,
+    /// Lists of candidates of decisions that did arrive.
+    pub candidates: u64,
+}
+
+impl Lost {
+    /// Whether nothing was lost.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a trace is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Traced {
+    /// A decision.
+    Decision(Box<Decision>),
+    /// A change.
+    Change(Change),
+}

@@ -1,0 +1,187 @@
+//! Which events are wanted.
+
+use std::{net::IpAddr, str::FromStr};
+
+use crate::{
+    model::{Address, DestinationKey, ServiceKey, Traced},
+    settings::ServiceSpec,
+};
+
+/// A network of clients: an address, or one with a prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientNet {
+    address: Address,
+    length: u8,
+}
+
+impl ClientNet {
+    /// Whether an address is in it.
+    pub fn contains(&self, address: &Address) -> bool {
+        let (whole, rest) = (usize::from(self.length / 8), self.length % 8);
+        let (ours, theirs) = (self.address.bytes(), address.bytes());
+        let mask = !(0xff_u8.checked_shr(rest.into()).unwrap_or(0));
+        let last = ours.get(whole).zip(theirs.get(whole));
+        self.address.family() == address.family()
+            && ours[..whole] == theirs[..whole]
+            && last.is_none_or(|(ours, theirs)| ours & mask == theirs & mask)
+    }
+}
+
+impl FromStr for ClientNet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLES: &str = "write it as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32";
+        let (host, length) = text
+            .split_once('/')
+            .map_or((text, None), |(host, length)| (host, Some(length)));
+        let ip: IpAddr = host
+            .parse()
+            .map_err(|_| format!("'{host}' is no address: {EXAMPLES}"))?;
+        let longest = if ip.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => longest,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|length| *length <= longest)
+                .ok_or_else(|| format!("'{length}' is no prefix length up to {longest}: {EXAMPLES}"))?,
+        };
+        Ok(Self {
+            address: Address::from(ip),
+            length,
+        })
+    }
+}
+
+/// A destination: an address, or one with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationSpec {
+    address: Address,
+    port: Option<u16>,
+}
+
+impl DestinationSpec {
+    /// Whether it names this destination.
+    pub fn matches(&self, key: &DestinationKey) -> bool {
+        self.address == key.address && self.port.is_none_or(|port| port == key.port)
+    }
+}
+
+impl FromStr for DestinationSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLES: &str = "write it as 10.0.0.1, 10.0.0.1:8080 or [2001:db8::1]:8080";
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self {
+                address: Address::from(ip),
+                port: None,
+            });
+        }
+        let socket: std::net::SocketAddr = text
+            .parse()
+            .map_err(|_| format!("'{text}' is no destination: {EXAMPLES}"))?;
+        Ok(Self {
+            address: Address::from(socket.ip()),
+            port: Some(socket.port()),
+        })
+    }
+}
+
+/// Which events are wanted: of each kind that is named any one must match, and nothing named is everything.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Services.
+    pub services: Vec<ServiceSpec>,
+    /// Clients. Changes have none, and are then left out.
+    pub clients: Vec<ClientNet>,
+    /// Destinations.
+    pub destinations: Vec<DestinationSpec>,
+}
+
+impl Filter {
+    /// Whether an event is wanted.
+    pub fn wants(&self, event: &Traced) -> bool {
+        match event {
+            Traced::Decision(decision) => {
+                self.wants_service(&decision.service)
+                    && (self.clients.is_empty()
+                        || self.clients.iter().any(|net| net.contains(&decision.client)))
+                    && self.wants_destination(decision.destination.as_ref().map(|state| &state.key))
+            }
+            Traced::Change(change) => {
+                self.clients.is_empty()
+                    && self.wants_service(&change.service)
+                    && self.wants_destination(change.destination.as_ref())
+            }
+        }
+    }
+
+    fn wants_service(&self, key: &ServiceKey) -> bool {
+        self.services.is_empty() || self.services.iter().any(|spec| spec.matches(key))
+    }
+
+    fn wants_destination(&self, key: Option<&DestinationKey>) -> bool {
+        self.destinations.is_empty()
+            || key.is_some_and(|key| self.destinations.iter().any(|spec| spec.matches(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contains(net: &str, address: &str) -> bool {
+        let net: ClientNet = net.parse().expect("a network");
+        net.contains(&Address::from(address.parse::<IpAddr>().expect("an address")))
+    }
+
+    #[test]
+    fn an_address_is_in_a_network_by_its_prefix() {
+        assert!(contains("10.0.0.0/8", "10.255.0.1"));
+        assert!(!contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("192.0.2.128/25", "192.0.2.200"));
+        assert!(!contains("192.0.2.128/25", "192.0.2.100"));
+        assert!(contains("192.0.2.7", "192.0.2.7"));
+        assert!(!contains("192.0.2.7", "192.0.2.6"));
+        assert!(contains("0.0.0.0/0", "1.2.3.4"));
+        assert!(!contains("0.0.0.0/0", "::1"), "of its own family only");
+        assert!(contains("2001:db8::/33", "2001:db8:7fff::1"));
+        assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
+        assert!(contains("2001:db8::1/128", "2001:db8::1"));
+    }
+
+    #[test]
+    fn what_is_no_network_or_destination_says_so_with_an_example() {
+        for text in ["10.0.0.0/33", "::/129", "x", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert!(
+                text.parse::<ClientNet>()
+                    .is_err_and(|error| error.contains("10.0.0.0/8")),
+                "{text}"
+            );
+        }
+        for text in ["10.0.0.1:x", "2001:db8::1:8080:x", "", "10.0.0.1:70000"] {
+            assert!(
+                text.parse::<DestinationSpec>()
+                    .is_err_and(|error| error.contains("10.0.0.1:8080")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_destination_is_named_with_its_port_or_with_all_of_them() {
+        let key = DestinationKey {
+            address: Address::from(IpAddr::from([10, 0, 0, 1])),
+            port: 80,
+        };
+        let matches = |text: &str| {
+            text.parse::<DestinationSpec>()
+                .expect("a destination")
+                .matches(&key)
+        };
+        assert!(matches("10.0.0.1") && matches("10.0.0.1:80"));
+        assert!(!matches("10.0.0.1:81") && !matches("10.0.0.2"));
+    }
+}

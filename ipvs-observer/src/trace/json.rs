@@ -1,0 +1,239 @@
+//! A trace for programs: one JSON object a line.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::model::{Change, Decision, DestinationKey, DestinationState, Family, Lost, ServiceKey, Traced};
+
+/// Writes events as JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ServiceObject {
+    Endpoint {
+        family: String,
+        protocol: String,
+        address: String,
+        port: u16,
+    },
+    Fwmark {
+        family: String,
+        fwmark: u32,
+    },
+}
+
+impl From<&ServiceKey> for ServiceObject {
+    fn from(key: &ServiceKey) -> Self {
+        let family = family(key.family());
+        match key {
+            ServiceKey::Fwmark { mark, .. } => Self::Fwmark {
+                family,
+                fwmark: *mark,
+            },
+            ServiceKey::Endpoint {
+                address,
+                protocol,
+                port,
+            } => Self::Endpoint {
+                family,
+                protocol: protocol.to_string(),
+                address: address.to_string(),
+                port: *port,
+            },
+        }
+    }
+}
+
+fn family(family: Family) -> String {
+    family.to_string()
+}
+
+#[derive(Serialize)]
+struct EndpointObject {
+    address: String,
+    port: u16,
+}
+
+impl From<&DestinationKey> for EndpointObject {
+    fn from(key: &DestinationKey) -> Self {
+        Self {
+            address: key.address.to_string(),
+            port: key.port,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DestinationObject {
+    #[serde(flatten)]
+    endpoint: EndpointObject,
+    weight: u32,
+    active: u32,
+    inactive: u32,
+}
+
+impl From<&DestinationState> for DestinationObject {
+    fn from(state: &DestinationState) -> Self {
+        let DestinationState {
+            key,
+            weight,
+            active,
+            inactive,
+            ..
+        } = state;
+        Self {
+            endpoint: key.into(),
+            weight: *weight,
+            active: *active,
+            inactive: *inactive,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CandidateObject {
+    #[serde(flatten)]
+    destination: DestinationObject,
+    overloaded: bool,
+    cost: Option<f64>,
+    chosen: bool,
+}
+
+#[derive(Serialize)]
+struct DecisionObject {
+    time: String,
+    kind: &'static str,
+    netns: u32,
+    service: ServiceObject,
+    scheduler: String,
+    client: EndpointObject,
+    destination: Option<DestinationObject>,
+    ns: Option<u64>,
+    outcome: &'static str,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<Vec<CandidateObject>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_candidates: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ChangeObject {
+    time: String,
+    kind: &'static str,
+    netns: u32,
+    service: ServiceObject,
+    action: &'static str,
+    destination: Option<EndpointObject>,
+    weight_before: Option<u32>,
+    weight_after: Option<u32>,
+    comm: String,
+    pid: u32,
+}
+
+#[derive(Serialize)]
+struct LostObject {
+    time: String,
+    kind: &'static str,
+    decisions: u64,
+    changes: u64,
+    candidates: u64,
+}
+
+impl Json {
+    /// Appends an event, with its newline.
+    pub fn event(&self, event: &Traced, out: &mut Vec<u8>) {
+        match event {
+            Traced::Decision(decision) => line(&decision_object(decision), out),
+            Traced::Change(change) => line(&change_object(change), out),
+        }
+    }
+
+    /// Appends what was lost up to `time` since the last time, in ns since the epoch.
+    pub fn lost(&self, lost: &Lost, time: u64, out: &mut Vec<u8>) {
+        let Lost {
+            decisions,
+            changes,
+            candidates,
+        } = *lost;
+        line(
+            &LostObject {
+                time: moment(time),
+                kind: "lost",
+                decisions,
+                changes,
+                candidates,
+            },
+            out,
+        );
+    }
+}
+
+fn line(object: &impl Serialize, out: &mut Vec<u8>) {
+    // Plain structures into memory: there is nothing that could fail.
+    let _ = serde_json::to_writer(&mut *out, object);
+    out.push(b'\n');
+}
+
+fn decision_object(decision: &Decision) -> DecisionObject {
+    let candidates = decision.candidates.as_ref().map(|candidates| {
+        let object = |candidate: &crate::model::Candidate| CandidateObject {
+            destination: (&candidate.state).into(),
+            overloaded: candidate.state.overloaded,
+            cost: candidate.cost,
+            chosen: candidate.chosen,
+        };
+        candidates.list.iter().map(object).collect()
+    });
+    let more = decision
+        .candidates
+        .as_ref()
+        .map(|candidates| candidates.more)
+        .filter(|&more| more > 0);
+    DecisionObject {
+        time: moment(decision.time),
+        kind: "decision",
+        netns: decision.netns.0,
+        service: (&decision.service).into(),
+        scheduler: decision.scheduler.to_string(),
+        client: EndpointObject {
+            address: decision.client.to_string(),
+            port: decision.client_port,
+        },
+        destination: decision.destination.as_ref().map(Into::into),
+        ns: decision.ns,
+        outcome: decision.outcome.name(),
+        reason: decision.reason.clone(),
+        candidates,
+        more_candidates: more,
+        rule: decision
+            .candidates
+            .as_ref()
+            .map(|candidates| candidates.rule.clone()),
+    }
+}
+
+fn change_object(change: &Change) -> ChangeObject {
+    ChangeObject {
+        time: moment(change.time),
+        kind: "change",
+        netns: change.netns.0,
+        service: (&change.service).into(),
+        action: change.action.name(),
+        destination: change.destination.as_ref().map(Into::into),
+        weight_before: change.weight_before,
+        weight_after: change.weight_after,
+        comm: change.comm.to_string(),
+        pid: change.pid,
+    }
+}
+
+/// RFC 3339, in UTC, to the nanosecond.
+pub(super) fn moment(nanoseconds: u64) -> String {
+    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(nanoseconds)).to_string()
+}

@@ -1,0 +1,358 @@
+//! A trace for people: a line a decision, in columns, the reason in words.
+
+use std::io::Write;
+
+use super::json::moment;
+use crate::{
+    model::{Action, Candidates, Change, Decision, Lost, Outcome, ServiceKey, Traced},
+    points::Endpoint,
+};
+
+/// Writes events as text. Columns widen as wider values come, and stay so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text {
+    color: bool,
+    service: usize,
+    scheduler: usize,
+    client: usize,
+    destination: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Color {
+    Good,
+    Note,
+    Bad,
+    Faint,
+}
+
+impl Text {
+    /// Writes in color or without.
+    pub fn new(color: bool) -> Self {
+        Self {
+            color,
+            ..Self::default()
+        }
+    }
+
+    /// Appends an event.
+    pub fn event(&mut self, event: &Traced, out: &mut Vec<u8>) {
+        match event {
+            Traced::Decision(decision) => self.decision(decision, out),
+            Traced::Change(change) => self.change(change, out),
+        }
+    }
+
+    /// Appends what was lost up to `time` since the last time, in ns since the epoch.
+    pub fn lost(&self, lost: &Lost, time: u64, out: &mut Vec<u8>) {
+        let Lost {
+            decisions,
+            changes,
+            candidates,
+        } = lost;
+        let text = format!(
+            "lost: {decisions} decisions, {changes} changes, {candidates} lists of candidates: more came than could \
+             be read"
+        );
+        put(
+            out,
+            format_args!("{}  {}\n", clock(time), self.paint(Color::Bad, &text)),
+        );
+    }
+
+    fn decision(&mut self, decision: &Decision, out: &mut Vec<u8>) {
+        let service = pad(&mut self.service, &service(&decision.service));
+        let scheduler = pad(&mut self.scheduler, decision.scheduler.as_str());
+        let client = Endpoint::of(decision.client, decision.client_port).to_string();
+        let client = pad(&mut self.client, &client);
+        let destination = match &decision.destination {
+            Some(state) => Endpoint(state.key).to_string(),
+            None => "-".to_owned(),
+        };
+        let destination = pad(&mut self.destination, &destination);
+        let state = decision.destination.map_or_else(
+            || format!("{:>6} {:>6} {:>6}", "", "", ""),
+            |state| {
+                let [weight, active, inactive] =
+                    [("w", state.weight), ("a", state.active), ("i", state.inactive)]
+                        .map(|(name, number)| format!("{name}={number}"));
+                format!("{weight:<6} {active:<6} {inactive:<6}")
+            },
+        );
+        let took = decision.ns.map_or_else(|| "-".to_owned(), duration);
+        let (color, words) = match (decision.outcome, decision.reason.as_str()) {
+            (Outcome::Scheduled, reason) => (Color::Good, words("scheduled", reason)),
+            (Outcome::Template, reason) => (Color::Note, words("persistence template", reason)),
+            (Outcome::Fatal, reason) => (Color::Bad, words("fatal", reason)),
+            (Outcome::None | Outcome::Overloaded, reason) => (Color::Bad, words("no destination", reason)),
+        };
+        put(
+            out,
+            format_args!(
+                "{}  {service}  {scheduler}  {client} -> {destination}  {state}  {took:>8}  {}\n",
+                clock(decision.time),
+                self.paint(color, &words)
+            ),
+        );
+        if let Some(candidates) = &decision.candidates {
+            self.candidates(candidates, out);
+        }
+    }
+
+    fn candidates(&self, candidates: &Candidates, out: &mut Vec<u8>) {
+        let names: Vec<_> = candidates
+            .list
+            .iter()
+            .map(|candidate| Endpoint(candidate.state.key).to_string())
+            .collect();
+        let width = names
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or_default()
+            .max("candidate".len());
+        let heading = format!(
+            "      {:width$}  {:>7}  {:>8}  {:>8}  {:>12}",
+            "candidate", "weight", "active", "inactive", "cost"
+        );
+        put(out, format_args!("{}\n", self.paint(Color::Faint, &heading)));
+        for (candidate, name) in candidates.list.iter().zip(&names) {
+            let state = &candidate.state;
+            let cost = candidate.cost.map_or_else(|| "-".to_owned(), number);
+            let mark = if candidate.chosen { "=>" } else { "  " };
+            let notes = [
+                (candidate.chosen, "chosen"),
+                (state.overloaded, "overloaded"),
+                (state.weight == 0, "drained"),
+            ];
+            let notes: Vec<_> = notes.iter().filter(|note| note.0).map(|note| note.1).collect();
+            let row = format!(
+                "   {mark} {name:width$}  {:>7}  {:>8}  {:>8}  {cost:>12}  {}",
+                state.weight,
+                state.active,
+                state.inactive,
+                notes.join(", ")
+            );
+            let row = row.trim_end();
+            let row = if candidate.chosen {
+                self.paint(Color::Good, row)
+            } else {
+                row.to_owned()
+            };
+            put(out, format_args!("{row}\n"));
+        }
+        if candidates.more > 0 {
+            put(
+                out,
+                format_args!(
+                    "      and {} more that an event has no room for\n",
+                    candidates.more
+                ),
+            );
+        }
+        put(
+            out,
+            format_args!("      {}\n", self.paint(Color::Faint, &candidates.rule)),
+        );
+    }
+
+    fn change(&mut self, change: &Change, out: &mut Vec<u8>) {
+        let service = pad(&mut self.service, &service(&change.service));
+        let action = change.action.name().replace('_', " ");
+        let destination = change
+            .destination
+            .map(|key| format!(" {}", Endpoint(key)))
+            .unwrap_or_default();
+        let weight = match (change.weight_before, change.weight_after) {
+            (Some(before), Some(after)) if before != after => format!(", weight {before} -> {after}"),
+            (Some(weight), Some(_)) => format!(", weight {weight} as before"),
+            (None, Some(weight)) => format!(", weight {weight}"),
+            (Some(weight), None) => format!(", weight was {weight}"),
+            (None, None) => String::new(),
+        };
+        let by = match change.action {
+            Action::Overload | Action::Recover => String::new(),
+            _ => format!(", by {}[{}]", change.comm, change.pid),
+        };
+        let words = format!("{action}{destination}{weight}{by}");
+        put(
+            out,
+            format_args!(
+                "{}  {service}  {}\n",
+                clock(change.time),
+                self.paint(Color::Note, &words)
+            ),
+        );
+    }
+
+    fn paint(&self, color: Color, text: &str) -> String {
+        if !self.color {
+            return text.to_owned();
+        }
+        let code = match color {
+            Color::Good => "32",
+            Color::Note => "33",
+            Color::Bad => "31;1",
+            Color::Faint => "2",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Writing to memory does not fail.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+fn words(outcome: &str, reason: &str) -> String {
+    if reason.is_empty() {
+        outcome.to_owned()
+    } else {
+        format!("{outcome}: {reason}")
+    }
+}
+
+/// A service as a person tells it from others; a mark with its family, which `--service` does not ask for.
+fn service(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Fwmark { family, mark } => format!("fwmark:{mark}/{family}"),
+        key @ ServiceKey::Endpoint { .. } => key.to_string(),
+    }
+}
+
+fn pad(width: &mut usize, text: &str) -> String {
+    *width = text.len().max(*width);
+    format!("{text:<0$}", *width)
+}
+
+/// The time of day in UTC, to the microsecond: the part of the date that changes.
+fn clock(time: u64) -> String {
+    let moment = moment(time);
+    moment.get(11..26).unwrap_or(&moment).to_owned()
+}
+
+fn duration(ns: u64) -> String {
+    match ns {
+        0..=9_999 => format!("{ns}ns"),
+        10_000..=9_999_999 => format!("{}.{}us", ns / 1_000, ns % 1_000 / 100),
+        _ => format!("{}.{}ms", ns / 1_000_000, ns % 1_000_000 / 100_000),
+    }
+}
+
+fn number(cost: f64) -> String {
+    if cost.fract() == 0.0 {
+        format!("{cost:.0}")
+    } else {
+        format!("{cost:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::model::{Address, Candidate, DestinationKey, DestinationState, Family, Name, Netns};
+
+    fn state(last: u8, weight: u32) -> DestinationState {
+        let address = Address::from(IpAddr::from([10, 8, 0, last]));
+        DestinationState {
+            key: DestinationKey { address, port: 8080 },
+            weight,
+            active: 2,
+            inactive: 10,
+            overloaded: false,
+        }
+    }
+
+    fn decision(outcome: Outcome, destination: Option<DestinationState>, reason: &str) -> Decision {
+        Decision {
+            time: 1_700_000_000_123_456_789,
+            netns: Netns(1),
+            service: ServiceKey::Fwmark {
+                family: Family::INET,
+                mark: 47,
+            },
+            scheduler: Name::from("wlc"),
+            client: Address::from(IpAddr::from([192, 0, 2, 7])),
+            client_port: 40_000,
+            destination,
+            ns: destination.map(|_| 1_234),
+            outcome,
+            reason: reason.to_owned(),
+            candidates: None,
+        }
+    }
+
+    fn written(events: &[Traced]) -> String {
+        let (mut text, mut out) = (Text::new(false), Vec::new());
+        for event in events {
+            text.event(event, &mut out);
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn a_decision_is_a_line_with_its_reason_in_words() {
+        let events = [
+            decision(Outcome::Scheduled, Some(state(1, 3)), ""),
+            decision(Outcome::None, None, "all weights are 0"),
+        ];
+        let text = written(&events.map(|decision| Traced::Decision(Box::new(decision))));
+        assert_eq!(
+            text,
+            "22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> 10.8.0.1:8080  w=3    a=2    i=10      1234ns  scheduled\n\
+             22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> -                                           -  no destination: all weights are 0\n"
+        );
+    }
+
+    #[test]
+    fn candidates_stand_below_with_the_winner_marked_and_the_rule_named() {
+        let mut decision = decision(Outcome::Scheduled, Some(state(1, 3)), "");
+        let candidate = |last, weight, cost, chosen| Candidate {
+            state: state(last, weight),
+            cost,
+            chosen,
+        };
+        decision.candidates = Some(Candidates {
+            list: vec![candidate(1, 3, Some(174.0), true), candidate(2, 0, None, false)],
+            more: 5,
+            rule: "least of (active * 256 + inactive) / weight".to_owned(),
+            computed: Some(0),
+        });
+        let text = written(&[Traced::Decision(Box::new(decision))]);
+        let below = text.split_once('\n').map(|parts| parts.1);
+        assert_eq!(
+            below,
+            Some(
+                "      candidate       weight    active  inactive          cost\n   \
+                 => 10.8.0.1:8080        3         2        10           174  chosen\n      \
+                 10.8.0.2:8080        0         2        10             -  drained\n      \
+                 and 5 more that an event has no room for\n      \
+                 least of (active * 256 + inactive) / weight\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_change_names_what_was_done_and_who_did_it() {
+        let change = Change {
+            time: 1_700_000_000_000_000_000,
+            netns: Netns(1),
+            action: Action::EditDestination,
+            service: ServiceKey::Fwmark {
+                family: Family::INET,
+                mark: 47,
+            },
+            destination: Some(state(1, 3).key),
+            weight_before: Some(3),
+            weight_after: Some(0),
+            comm: Name::from("drain.sh"),
+            pid: 42,
+        };
+        assert_eq!(
+            written(&[Traced::Change(change)]),
+            "22:13:20.000000  fwmark:47/inet  edit destination 10.8.0.1:8080, weight 3 -> 0, by drain.sh[42]\n"
+        );
+    }
+}
