@@ -103,7 +103,7 @@ pub struct CollectArgs {
     #[arg(long, value_name = "UNIT", env = "IPVS_OBSERVER_PRECISION")]
     precision: Option<PrecisionArg>,
 
-    /// eBPF probes: whatever this kernel allows, all or fail, or none
+    /// eBPF probes: whatever this kernel allows (none with --once), all or fail, or none
     #[arg(
         long,
         value_name = "MODE",

@@ -16,11 +16,12 @@
 //! | [`probe`] | everything that talks to BPF, kprobes and BTF | netlink, measurements |
 //! | [`model`] | plain values with stable keys | kernels, outputs |
 //! | [`correlate`] | what the probes saw, beside the table: shares | where either came from |
+//! | [`explain`] | each scheduler's own rule | how its state was read |
 //! | [`points`] | names and fields of the measurements, both schemas | syntax |
 //! | [`trace`] | how a decision looks, to a person and to a program | where it came from |
 //! | [`mod@line`] | the syntax of line protocol | measurements |
 //! | [`output`] | getting whole lines out | what they say |
-//! | [`trigger`], [`health`], [`log`] | when a gather starts, how well the work goes, who is told | |
+//! | [`trigger`], [`health`], [`log`], [`leave`] | when a gather starts, how well the work goes, who is told, the end | |
 //!
 //! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
 //! is plain data and pure functions, testable without root.
@@ -28,7 +29,9 @@
 pub mod cli;
 pub mod commands;
 pub mod correlate;
+pub mod explain;
 pub mod health;
+pub mod leave;
 pub mod line;
 pub mod log;
 pub mod model;

@@ -8,9 +8,11 @@ use std::{
 use clap::Parser;
 use ipvs_observer::{
     cli::{Cli, Command},
-    commands, log,
+    commands, leave, log,
 };
 
+/// Something failed at run time.
+const FAILED: u8 = 1;
 /// The command line or the environment was wrong.
 const USAGE: u8 = 2;
 
@@ -20,10 +22,10 @@ fn main() -> ExitCode {
         Err(message) => return usage(&message),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => leave::with(0),
         Err(error) => {
             log::write(log::Level::Error, &format!("{error:#}"));
-            ExitCode::FAILURE
+            leave::with(FAILED)
         }
     }
 }

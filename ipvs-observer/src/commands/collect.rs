@@ -53,7 +53,12 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let gone = outputs.gone();
     tokio::pin!(gone);
     let mut left = settings.count;
-    let mut gatherer = Gatherer::new(&settings)?;
+    // Attaching probes takes its time, and the word to stop is heard meanwhile.
+    let mut preparing = task::spawn_blocking(move || Gatherer::new(&settings));
+    let mut gatherer = tokio::select! {
+        prepared = &mut preparing => prepared.context(BROKE_OFF)??,
+        () = stop.asked() => return Ok(()),
+    };
     while left != Some(0) {
         let triggered = tokio::select! {
             biased;

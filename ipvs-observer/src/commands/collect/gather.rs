@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::{
     correlate::Correlator,
     health::{self, Health, Reporter},
+    leave::Held,
     line::Encoder,
     log,
     model::{Activity, ServiceKey, Snapshot},
@@ -26,7 +27,7 @@ pub(super) struct Gatherer {
     services: Vec<ServiceSpec>,
     reader: Reader,
     snapshot: Snapshot,
-    probes: Option<Probes>,
+    probes: Option<Held<Probes>>,
     activity: Activity,
     correlator: Correlator,
     points: Points,
@@ -42,14 +43,18 @@ impl Gatherer {
             "cannot tell which network namespace this is, so no probe's count could be told from another's; \
              mount /proc",
         )?;
-        let mode = settings.probes;
+        let mode = match settings.probes {
+            // Counters since the probes were attached say nothing in the one gather right after it.
+            ProbeMode::Auto if settings.once => ProbeMode::Off,
+            mode => mode,
+        };
         let probes = (mode != ProbeMode::Off).then(|| {
-            Probes::attach(&ProbeSettings {
+            Held::new(Probes::attach(&ProbeSettings {
                 mode,
                 btf: settings.btf.clone(),
                 sizes: settings.sizes,
                 namespaces: vec![netns],
-            })
+            }))
         });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
             let availability = probes.availability();
@@ -88,7 +93,7 @@ impl Gatherer {
         let health = Health::of(
             dump.as_ref().err(),
             complete,
-            self.probes.as_ref().map(Probes::availability),
+            self.probes.as_ref().map(|probes| probes.availability()),
         );
         self.reporter.report(&health);
         let seen = self
