@@ -8,7 +8,7 @@ use crate::{
     output::Target,
     points::Schema,
     probe::{ProbeMode, Sizes},
-    settings::{self, Precision, ServiceSpec},
+    settings::{self, CheckFormat, Precision, ServiceSpec},
     trigger::Start,
 };
 
@@ -31,6 +31,8 @@ pub struct Cli {
 pub enum Command {
     /// Gather, and write InfluxDB line protocol
     Collect(CollectArgs),
+    /// Say what this kernel and these privileges allow; exit status 1 if something is missing
+    Check(CheckArgs),
     /// Write down what the kernel says of IPVS, for a report or a test
     #[command(hide = true)]
     Record,
@@ -122,8 +124,48 @@ pub struct CollectArgs {
     )]
     services: Vec<ServiceSpec>,
 
+    /// Load the module ip_vs if it is absent
+    #[arg(long, env = "IPVS_OBSERVER_LOAD_MODULE", value_parser = BoolishValueParser::new())]
+    load_module: bool,
+
     #[command(flatten)]
     probing: ProbeArgs,
+}
+
+/// The flags of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// How the rows look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "IPVS_OBSERVER_FORMAT"
+    )]
+    format: CheckFormatArg,
+
+    /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
+    #[arg(long, value_name = "DIR", env = "IPVS_OBSERVER_BTF")]
+    btf: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CheckFormatArg {
+    Text,
+    Json,
+}
+
+impl From<CheckArgs> for settings::Check {
+    fn from(args: CheckArgs) -> Self {
+        let format = match args.format {
+            CheckFormatArg::Text => CheckFormat::Text,
+            CheckFormatArg::Json => CheckFormat::Json,
+        };
+        Self {
+            format,
+            btf: args.btf,
+        }
+    }
 }
 
 /// The flags of whatever probes.
@@ -220,6 +262,7 @@ impl From<CollectArgs> for settings::Collect {
                 ProbesArg::On => ProbeMode::On,
                 ProbesArg::Off => ProbeMode::Off,
             },
+            load_module: args.load_module,
             sizes: args.probing.sizes(),
             btf: args.probing.btf,
             services: args.services,

@@ -454,7 +454,7 @@ mod tests {
             let place = weighted_turn(&list, last, bar, 3, 1).expect("somebody has a weight");
             // What the kernel remembers: where it stopped, and at which bar.
             let mut at = last.map_or(0, |last: usize| last + 1);
-            while !(at..list.len()).any(|place| list[place].weight >= bar as u32) {
+            while !(at..list.len()).any(|place| i64::from(list[place].weight) >= i64::from(bar)) {
                 at = 0;
                 bar = if bar == 1 { 3 } else { bar - 1 };
             }

@@ -21,6 +21,7 @@
 //! | [`trace`] | how a decision looks, to a person and to a program | where it came from |
 //! | [`mod@line`] | the syntax of line protocol | measurements |
 //! | [`output`] | getting whole lines out | what they say |
+//! | [`system`] | what this machine allows: capabilities, lockdown, kprobes | what follows |
 //! | [`trigger`], [`health`], [`log`], [`leave`] | when a gather starts, how well the work goes, who is told, the end | |
 //!
 //! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
@@ -40,5 +41,6 @@ pub mod output;
 pub mod points;
 pub mod probe;
 pub mod settings;
+pub mod system;
 pub mod trace;
 pub mod trigger;

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         Err(message) => return usage(&message),
     };
     match outcome {
-        Ok(()) => leave::with(0),
+        Ok(true) => leave::with(0),
+        Ok(false) => leave::with(FAILED),
         Err(error) => {
             log::write(log::Level::Error, &format!("{error:#}"));
             leave::with(FAILED)
@@ -30,11 +31,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// Runs a verb; false where it did its work and the answer is no.
+fn run(command: Command) -> anyhow::Result<bool> {
     match command {
+        Command::Check(args) => return commands::check::run(&args.into()),
         Command::Collect(args) => commands::collect::run(args.into()),
         Command::Record => commands::record::run(),
     }
+    .map(|()| true)
 }
 
 fn usage(message: &clap::Error) -> ExitCode {

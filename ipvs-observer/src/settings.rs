@@ -33,12 +33,32 @@ pub struct Collect {
     pub backlog: usize,
     /// What is asked of the probes.
     pub probes: ProbeMode,
+    /// Whether the module is loaded if it is absent.
+    pub load_module: bool,
     /// Where BTF is read from, if not from the running kernel.
     pub btf: Option<PathBuf>,
     /// How large the probes' maps are.
     pub sizes: Sizes,
     /// Only these services; none: all.
     pub services: Vec<ServiceSpec>,
+}
+
+/// What `check` does.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// How the rows look.
+    pub format: CheckFormat,
+    /// Where BTF is read from, if not from the running kernel.
+    pub btf: Option<PathBuf>,
+}
+
+/// How the rows of `check` look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// What timestamps are rounded down to.

@@ -38,6 +38,7 @@ pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
+    load_module(&settings);
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
     let mut trigger = if settings.once {
@@ -103,6 +104,21 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
             Err(left) if left.away && refused >= AWAY => return Err(left.into()),
             Err(left) => refused += if left.away { DRAIN } else { Duration::ZERO },
         }
+    }
+}
+
+/// Loads the module where that is asked for. Where it fails, its absence is a state like any other.
+fn load_module(settings: &settings::Collect) {
+    if settings.load_module
+        && !netlink::present()
+        && let Err(error) = system::load_ipvs()
+    {
+        log::write(
+            log::Level::Error,
+            &format!(
+                "cannot load the module ip_vs ({error}), so nothing is gathered until it comes; load it by hand"
+            ),
+        );
     }
 }
 

@@ -19,6 +19,11 @@ pub use kernel::{Channel, Kernel, Running, namespace};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
+/// Whether IPVS is loaded, or built in, as the calling thread's network namespace sees it.
+pub fn present() -> bool {
+    procfs::present(&mut Running)
+}
+
 /// A reply that does not hold what its type needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("netlink attribute {kind} holds {length} bytes where {wanted} are needed")]
