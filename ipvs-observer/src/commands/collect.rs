@@ -11,7 +11,7 @@ use tokio::{
     task,
 };
 
-use crate::{log, output::Outputs, settings, trigger::Trigger};
+use crate::{log, netlink, output::Outputs, settings, system, trigger::Trigger};
 use gather::Gatherer;
 
 /// How long a gather under way may go on after the word to stop, and then its lines take to be written.
