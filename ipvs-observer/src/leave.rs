@@ -45,13 +45,23 @@ pub fn with(code: u8) -> ExitCode {
     if !HOLDING.load(Ordering::Relaxed) {
         return ExitCode::from(code);
     }
-    // SAFETY: the child calls nothing but `close` and `_exit`, which are safe after a fork in a process with
-    // threads. Where no child is to be had, the kernel's waiting is done in this process.
+    // SAFETY: these have no preconditions.
+    let parent = unsafe { libc::getpid() };
+    // SAFETY: the child calls nothing but `close`, `getppid`, `nanosleep` and `_exit`, which are safe after a fork
+    // in a process with threads. Where no child is to be had, the kernel's waiting is done in this process.
     unsafe {
         if libc::fork() == 0 {
             // Whoever reads from or writes to these sees their end now.
             for descriptor in 0..=2 {
                 libc::close(descriptor);
+            }
+            // The last to close a descriptor does the waiting: all threads of the parent must be gone before.
+            let moment = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 5_000_000,
+            };
+            while libc::getppid() == parent {
+                libc::nanosleep(&raw const moment, std::ptr::null_mut());
             }
         }
         // Nothing is left to flush: lines and messages are written without a buffer.
