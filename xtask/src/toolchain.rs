@@ -50,9 +50,9 @@ impl Toolchain {
             }
         }
         if reasons.is_empty() {
-            reasons.push("neither rustup nor a Debian compiler is here".to_owned());
+            reasons.push("neither rustup's nightly nor Debian's compiler is here".to_owned());
         }
-        bail!("no toolchain with library sources ({})", reasons.join("; "))
+        bail!("none fits: {}", reasons.join("; "))
     }
 
     fn check(origin: &'static str, rustc: &Path, cargo: PathBuf) -> Result<Self> {

@@ -62,11 +62,12 @@ pub(crate) fn write(workspace: &Workspace, kernel: &Kernel, load: &Load, out: &P
     lock.lock()?;
     let modules = modules(kernel)?;
     let userland = userland(&workspace.lab())?;
-    drop(lock);
     let mut file = File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
     for part in [modules, userland] {
         std::io::copy(&mut File::open(&part)?, &mut file)?;
     }
+    // Not before: another run may put newer parts in the place of these.
+    drop(lock);
     let mut archive = Archive::new(BufWriter::new(file));
     let mut libraries = BTreeSet::new();
     let program = workspace.program();
@@ -179,8 +180,7 @@ fn pick_modules(kernel: &Kernel, path: &Path) -> Result<()> {
     add_tree(&mut archive, &picked, &format!("/lib/modules/{release}"))?;
     archive.finish()?;
     fs::remove_dir_all(&scratch)?;
-    fs::rename(&fresh, path)?;
-    Ok(())
+    replace(&fresh, path, "modules-")
 }
 
 /// Writes the index of the modules in `…/lib/modules/RELEASE`.
@@ -325,7 +325,24 @@ fn write_userland(tools: &[(&str, PathBuf)], libraries: &BTreeSet<String>, path:
     archive.file("/etc/profile", 0o644, guest::PROFILE.as_bytes())?;
     archive.file("/init", 0o755, guest::INIT.as_bytes())?;
     archive.finish()?;
-    fs::rename(&fresh, path)?;
+    replace(&fresh, path, "userland-")
+}
+
+/// Puts a finished archive in its place and removes those of its kind that it succeeds.
+fn replace(fresh: &Path, path: &Path, kind: &str) -> Result<()> {
+    fs::rename(fresh, path)?;
+    let folder = path.parent().context("an archive is in no folder")?;
+    for entry in fs::read_dir(folder)? {
+        let other = entry?.path();
+        let name = other
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with(kind) && name.ends_with(".cpio") && other != path {
+            fs::remove_file(other)?;
+        }
+    }
     Ok(())
 }
 

@@ -328,6 +328,21 @@ fn tail(console: &Path) -> String {
     lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
 }
 
+/// What the name of a run's folder begins with; the process follows, and the run's number.
+const FOLDER: &str = "ipvs-observer-lab.";
+
+/// Removes what runs left behind that were interrupted: their process is no more.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(FOLDER).and_then(|rest| rest.split('.').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // Another user's stays.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A folder of one run. Not in the build folder: a socket's path must be short.
 struct Folder(PathBuf);
 
@@ -335,7 +350,8 @@ impl Folder {
     fn new() -> Result<Self> {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("ipvs-observer-lab.{}.{run}", std::process::id()));
+        remove_abandoned(&env::temp_dir());
+        let path = env::temp_dir().join(format!("{FOLDER}{}.{run}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
