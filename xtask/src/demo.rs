@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     build,
-    lab::{guest::Topology, initramfs::Load, kernel, qemu::Boot},
+    lab::{guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot},
     needs::{self, Purpose},
     progress::say,
     workspace::Workspace,
@@ -32,8 +32,10 @@ pub(crate) fn show(args: needs::Install) -> Result<ExitCode> {
         command: ["sh", "-euc", SCRIPT].map(str::to_owned).to_vec(),
         added: Vec::new(),
     };
-    let (stdout, stderr) = (Box::new(io::stdout()), Box::new(io::stderr()));
-    let status =
-        Boot::new(kernel, LIMIT).run(&workspace, &load, Box::new(io::empty()), stdout, stderr, || {})?;
+    let streams = Streams {
+        stdin: Box::new(io::empty()),
+        ..Streams::own()
+    };
+    let status = Boot::new(kernel, LIMIT).run(&workspace, &load, streams, || {})?;
     Ok(ExitCode::from(status))
 }

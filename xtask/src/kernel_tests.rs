@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    lab::{Added, guest::Topology, initramfs::Load, kernel, qemu::Boot, series::Series},
+    lab::{Added, guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot, series::Series},
     progress::say,
     test::Outcome,
     workspace::Workspace,
@@ -173,7 +173,12 @@ fn boot(workspace: &Workspace, boot: Boot, binary: &Path, printed: &Printed) -> 
         }],
     };
     let output = || Box::new(printed.clone());
-    match boot.run(workspace, &load, Box::new(io::empty()), output(), output(), || {})? {
+    let streams = Streams {
+        stdin: Box::new(io::empty()),
+        stdout: output(),
+        stderr: output(),
+    };
+    match boot.run(workspace, &load, streams, || {})? {
         0 => Ok(()),
         status => bail!("the tests ended with status {status}"),
     }

@@ -8,8 +8,11 @@ pub(crate) mod guest;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;
 mod mirror;
+mod modules;
+pub(crate) mod ports;
 pub(crate) mod qemu;
 pub(crate) mod series;
+mod sources;
 
 use std::{
     io::{self, IsTerminal},
@@ -143,14 +146,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             spinner.finish_and_clear();
         }
     };
-    let status = boot.run(
-        &workspace,
-        &load,
-        Box::new(io::stdin()),
-        Box::new(io::stdout()),
-        Box::new(io::stderr()),
-        started,
-    )?;
+    let status = boot.run(&workspace, &load, ports::Streams::own(), started)?;
     Ok(ExitCode::from(status))
 }
 

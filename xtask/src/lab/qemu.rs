@@ -5,36 +5,24 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-        mpsc,
-    },
-    thread,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    guest::{self, Word},
     initramfs::{self, Load},
     kernel::Kernel,
+    ports::{Listening, Streams},
 };
 use crate::{process, workspace::Workspace};
 
 /// How much of the console an error shows.
 const CONSOLE_LINES: usize = 40;
-/// How often the host looks whether qemu still runs.
-const TICK: Duration = Duration::from_millis(50);
-/// The exit status where the reader of stdout went away, as shells report a death by SIGPIPE.
-const CLOSED_PIPE: u8 = 141;
-
 /// A machine to boot.
 #[derive(Debug, Clone)]
 pub(crate) struct Boot {
@@ -44,13 +32,6 @@ pub(crate) struct Boot {
     pub(crate) kvm: bool,
     /// From the start of qemu to the command's end.
     pub(crate) limit: Duration,
-}
-
-/// What the threads that serve the ports tell the one that waits.
-enum Event {
-    Word(Word),
-    /// Nobody reads what the command prints.
-    Closed,
 }
 
 impl Boot {
@@ -70,9 +51,7 @@ impl Boot {
         &self,
         workspace: &Workspace,
         load: &Load,
-        stdin: Box<dyn Read + Send>,
-        stdout: Box<dyn Write + Send>,
-        stderr: Box<dyn Write + Send>,
+        streams: Streams,
         started: impl FnOnce(),
     ) -> Result<u8> {
         let folder = Folder::new()?;
@@ -84,28 +63,16 @@ impl Boot {
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", console.display()));
         command.args(["-device", "virtio-serial-pci"]);
-        let mut listeners = Vec::new();
-        for name in [guest::CONTROL, guest::STDIN, guest::STDOUT, guest::STDERR] {
-            let socket = folder.path(name);
-            let listener = UnixListener::bind(&socket)?;
-            listener.set_nonblocking(true)?;
-            listeners.push(listener);
-            command
-                .arg("-chardev")
-                .arg(format!("socket,id={name},path={}", socket.display()));
-            command
-                .arg("-device")
-                .arg(format!("virtserialport,chardev={name},name={name}"));
-        }
+        let listening = Listening::new(&mut command, |name| folder.path(name))?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut machine = Machine::start(command)?;
         let deadline = Instant::now() + self.limit;
-        let outcome = machine
-            .connect(&listeners, deadline)
-            .and_then(|ports| machine.serve(ports, [stdout, stderr], stdin, deadline, started));
+        let outcome = listening
+            .connect(|| machine.alive(deadline))
+            .and_then(|ports| ports.serve(streams, || machine.alive(deadline), started));
         outcome.map_err(|cause| {
             anyhow!(
                 "the run on kernel {} has failed: {cause:#}; the console's last lines:\n{}",
@@ -162,77 +129,6 @@ impl Machine {
         Ok(Self { child })
     }
 
-    /// Waits for qemu to open its end of each port.
-    fn connect(&mut self, listeners: &[UnixListener], deadline: Instant) -> Result<Vec<UnixStream>> {
-        let mut ports = Vec::new();
-        for listener in listeners {
-            loop {
-                match listener.accept() {
-                    Ok((port, _)) => {
-                        port.set_nonblocking(false)?;
-                        ports.push(port);
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.into()),
-                }
-                self.alive(deadline)?;
-                thread::sleep(TICK / 10);
-            }
-        }
-        Ok(ports)
-    }
-
-    fn serve(
-        &mut self,
-        ports: Vec<UnixStream>,
-        outputs: [Box<dyn Write + Send>; 2],
-        stdin: Box<dyn Read + Send>,
-        deadline: Instant,
-        started: impl FnOnce(),
-    ) -> Result<u8> {
-        let Ok([control, input, output, errors]) = <[UnixStream; 4]>::try_from(ports) else {
-            bail!("qemu opened the wrong number of ports");
-        };
-        let (events, inbox) = mpsc::channel();
-        let words = events.clone();
-        thread::spawn(move || read_words(control, &words));
-        thread::spawn(move || feed(stdin, input));
-        let mut started = Some(started);
-        let mut waiting = Some((outputs, [output, errors]));
-        let copied = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
-        loop {
-            match inbox.recv_timeout(TICK) {
-                Ok(Event::Word(Word::Started)) => {
-                    if let Some(started) = started.take() {
-                        started();
-                    }
-                    if let Some((outputs, ports)) = waiting.take() {
-                        copy_all(outputs, ports, &copied, &events);
-                    }
-                }
-                Ok(Event::Word(Word::Done { status, written })) => {
-                    // The last of it may still be on its way.
-                    while copied
-                        .iter()
-                        .zip(written)
-                        .any(|(copied, written)| copied.load(Ordering::Acquire) < written)
-                    {
-                        if let Ok(Event::Closed) = inbox.recv_timeout(TICK / 10) {
-                            return Ok(CLOSED_PIPE);
-                        }
-                        self.alive(deadline)?;
-                    }
-                    return Ok(status);
-                }
-                Ok(Event::Word(Word::Failed(reason))) => bail!("the guest gave up: {reason}"),
-                Ok(Event::Closed) => return Ok(CLOSED_PIPE),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.alive(deadline)?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the control port was closed"),
-            }
-        }
-    }
-
     /// Fails if qemu has ended or the time is up.
     fn alive(&mut self, deadline: Instant) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
@@ -261,59 +157,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-fn read_words(control: UnixStream, events: &mpsc::Sender<Event>) {
-    for line in BufReader::new(control).lines() {
-        let Ok(line) = line else { return };
-        if let Some(word) = Word::read(&line)
-            && events.send(Event::Word(word)).is_err()
-        {
-            return;
-        }
-    }
-}
-
-/// Hands stdin to the guest; its end is the end of the command's stdin.
-fn feed(mut stdin: Box<dyn Read + Send>, mut port: UnixStream) {
-    // Each of these fails when the guest is gone, and then nobody is left to tell.
-    let _ = io::copy(&mut stdin, &mut port);
-    // Only this half: qemu drops what it has not yet read of a socket that is closed altogether.
-    let _ = port.shutdown(Shutdown::Write);
-    let _ = io::copy(&mut port, &mut io::sink());
-}
-
-fn copy_all(
-    outputs: [Box<dyn Write + Send>; 2],
-    ports: [UnixStream; 2],
-    copied: &[Arc<AtomicU64>; 2],
-    events: &mpsc::Sender<Event>,
-) {
-    for ((output, port), copied) in outputs.into_iter().zip(ports).zip(copied) {
-        let (events, copied) = (events.clone(), Arc::clone(copied));
-        thread::spawn(move || {
-            if copy(port, output, &copied).is_err() {
-                // The receiver may be gone, having heard the same of the other port.
-                let _ = events.send(Event::Closed);
-            }
-        });
-    }
-}
-
-/// Copies each piece as it comes, and counts; fails if nobody takes it.
-fn copy(mut port: UnixStream, mut output: Box<dyn Write + Send>, copied: &AtomicU64) -> io::Result<()> {
-    let mut piece = vec![0; 64 * 1024];
-    loop {
-        match port.read(&mut piece) {
-            // The end, or qemu's: either way there is no more.
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(length) => {
-                output.write_all(&piece[..length])?;
-                output.flush()?;
-                copied.fetch_add(length as u64, Ordering::Release);
-            }
-        }
     }
 }
 
