@@ -138,6 +138,8 @@ fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo
         .env("CARGO_ENCODED_RUSTFLAGS", "-Cpanic=abort")
+        // They name features of the compiler that only their own target has a use for.
+        .env("RUSTC_BOOTSTRAP", "1")
         .args([
             "clippy",
             "--quiet",

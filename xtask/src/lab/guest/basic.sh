@@ -14,25 +14,32 @@ modprobe ip_vs_rr
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 echo 1 >/proc/sys/net/ipv4/vs/conntrack
 
+# In batches: under emulation starting a program is what takes time.
 side() { # NAME IPV4-PREFIX IPV6-PREFIX
-    ip netns add "$1"
-    ip link add "$1" type veth peer name eth0 netns "$1"
-    ip addr add "$2.1/24" dev "$1"
-    ip -6 addr add "$3::1/64" dev "$1" nodad
-    ip link set "$1" up
-    ip -n "$1" link set lo up
-    ip -n "$1" addr add "$2.2/24" dev eth0
-    ip -n "$1" -6 addr add "$3::2/64" dev eth0 nodad
-    ip -n "$1" link set eth0 up
-    ip -n "$1" route add default via "$2.1"
-    ip -n "$1" -6 route add default via "$3::1"
+    ip -batch - <<BATCH
+netns add $1
+link add $1 type veth peer name eth0 netns $1
+addr add $2.1/24 dev $1
+addr add $3::1/64 dev $1 nodad
+link set $1 up
+BATCH
+    ip -n "$1" -batch - <<BATCH
+link set lo up
+addr add $2.2/24 dev eth0
+addr add $3::2/64 dev eth0 nodad
+link set eth0 up
+route add default via $2.1
+route add default via $3::1
+BATCH
 }
 side client 10.1.0 fd00:1
 side rs1 10.2.1 fd00:2:1
 side rs2 10.2.2 fd00:2:2
 
-ip addr add 10.0.0.1/32 dev lo
-ip -6 addr add fd00::1/128 dev lo nodad
+ip -batch - <<BATCH
+addr add 10.0.0.1/32 dev lo
+addr add fd00::1/128 dev lo nodad
+BATCH
 
 for server in rs1 rs2; do
     mkdir -p "/run/$server"
@@ -41,6 +48,8 @@ for server in rs1 rs2; do
     ip netns exec "$server" httpd -p "[::]:80" -h "/run/$server"
 done
 
-ipvsadm -A -t 10.0.0.1:80 -s rr
-ipvsadm -a -t 10.0.0.1:80 -r 10.2.1.2:80 -m
-ipvsadm -a -t 10.0.0.1:80 -r 10.2.2.2:80 -m
+ipvsadm -R <<RULES
+-A -t 10.0.0.1:80 -s rr
+-a -t 10.0.0.1:80 -r 10.2.1.2:80 -m
+-a -t 10.0.0.1:80 -r 10.2.2.2:80 -m
+RULES
