@@ -81,7 +81,9 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
 }
 
 fn words(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let mut words = vec![program.to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     // A command line of apt with its configuration is long; its beginning tells enough.
     words.truncate(8);
