@@ -62,7 +62,6 @@ impl Boot {
         command
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", console.display()));
-        command.args(["-device", "virtio-serial-pci"]);
         let listening = Listening::new(&mut command, |name| folder.path(name))?;
         command
             .stdin(Stdio::null())
