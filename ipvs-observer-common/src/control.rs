@@ -13,8 +13,9 @@ pub struct Control {
     pub interval: u32,
     /// How many of `netns` are valid; 0: every namespace is observed.
     pub namespaces: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 where the kernel has no function of its own for a destination that becomes overloaded: then its flags
+    /// are looked at on scheduling.
+    pub look_for_overload: u32,
     /// Inode numbers of the namespaces observed.
     pub netns: [u32; NAMESPACES],
 }

@@ -23,9 +23,6 @@ pub struct Health {
     pub destinations_full: u64,
     /// Kernel memory that could not be read.
     pub unreadable: u64,
-    /// Connections of a persistent service of which it cannot be told whether a template or the scheduler
-    /// decided, because the scheduler was not probed yet.
-    pub unattributed: u64,
     /// Decisions that left through the ring buffer.
     pub decisions: u64,
     /// Decisions that found no room in the ring buffer.
@@ -88,7 +85,7 @@ macro_rules! sums {
 }
 
 sums!(Health: runs, entries, returns, orphans, abandoned, calls_full, services_full, destinations_full,
-    unreadable, unattributed, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
+    unreadable, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
 
 impl ServiceCounters {
     /// Adds another CPU's block. Of the longest calls only those of `interval` count.
@@ -122,7 +119,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 128, ServiceCounters: 80, DestinationCounters: 24);
+crate::plain!(Health: 120, ServiceCounters: 80, DestinationCounters: 24);
 
 #[cfg(test)]
 mod tests {

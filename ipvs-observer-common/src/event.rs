@@ -165,10 +165,12 @@ pub struct Change {
     pub weight_after: i32,
     /// The process that made the change, in the initial namespace of pids.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Its name, to the first NUL.
+    /// The process that started it.
+    pub parent_pid: u32,
+    /// The name of the process, to the first NUL.
     pub comm: [u8; 16],
+    /// The name of the process that started it, to the first NUL.
+    pub parent_comm: [u8; 16],
 }
 
 /// A service was added.
@@ -194,5 +196,5 @@ crate::plain!(
     Decision: 232,
     CandidatesHeader: 128,
     Candidates: 6272,
-    Change: 104,
+    Change: 120,
 );

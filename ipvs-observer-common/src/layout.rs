@@ -46,7 +46,7 @@ layout! {
         svc, u_threshold, l_threshold,
     }
     /// `struct ip_vs_conn`.
-    Connection: 4 { caddr, cport, dest, flags }
+    Connection: 3 { control, dest, flags }
     /// `struct ip_vs_iphdr`, the header as IPVS has already parsed it.
     Header: 5 { hdr_flags, len, protocol, saddr, daddr }
     /// `struct sk_buff`.
@@ -62,6 +62,8 @@ layout! {
     }
     /// `struct ip_vs_scheduler`.
     Scheduler: 1 { name }
+    /// `struct task_struct`: who asked for a change. Without it a change is told all the same.
+    Task: 3 { real_parent, tgid, comm }
 }
 
 /// Everything that the programs read, and what of it may be used.
@@ -86,6 +88,8 @@ pub struct Layout {
     pub namespace: Namespace,
     /// `struct ip_vs_scheduler`.
     pub scheduler: Scheduler,
+    /// `struct task_struct`.
+    pub task: Task,
 }
 
 impl Layout {
@@ -111,4 +115,4 @@ pub const CHANGES: u32 = 1 << 6;
 /// This kernel counts all connections of a destination where it used to count the inactive ones.
 pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
 
-crate::plain!(Layout: 172);
+crate::plain!(Layout: 180);

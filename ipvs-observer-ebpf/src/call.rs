@@ -22,6 +22,8 @@ pub enum Function {
     Schedule,
     /// The function of any scheduler.
     Scheduler,
+    /// `ip_vs_check_template`.
+    Template,
     /// `ip_vs_leave`.
     Leave,
     /// `ip_vs_dest_update_overload`.
@@ -29,6 +31,9 @@ pub enum Function {
     /// `__ip_vs_update_dest`.
     Update,
 }
+
+/// Kernel stacks are so large, as a power of two, and aligned to it.
+const STACK_BITS: u32 = 14;
 
 /// What names a call under way.
 #[repr(C)]
@@ -98,6 +103,13 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
         health(|health| health.orphans += 1);
     }
     call
+}
+
+/// The stack that a probed function runs on: one for each task, and for the interrupts of each CPU. Whatever runs
+/// on one is done before what it interrupted goes on.
+#[inline(always)]
+pub fn context(ctx: &impl EbpfContext) -> u64 {
+    stack_pointer(ctx) >> STACK_BITS
 }
 
 /// Counts a run of a probe that needs no pairing.

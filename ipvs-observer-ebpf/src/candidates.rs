@@ -7,13 +7,13 @@ use ipvs_observer_common::event::{
 use crate::{
     call::Call,
     key,
-    maps::{CANDIDATES, EVENTS, health, observed},
+    maps::{CANDIDATES, EVENTS, SUMMARY, health, observed},
     read::{bytes, layout, number, raw_address},
     schedule::call_name,
 };
 
 /// Most destinations looked at to say why none was taken.
-const MOST_LOOKED_AT: u32 = 256;
+const MOST_LOOKED_AT: u32 = 128;
 
 /// Sends the candidates of a call.
 #[inline(always)]
@@ -29,11 +29,10 @@ pub fn send(call: &Call) {
     };
     // SAFETY: the lookup gave a valid pointer to this CPU's block, and a probe is not interrupted by another.
     let list = unsafe { &mut *list };
-    let count = fill(service, &mut list.candidates);
     let data = number(service, layout!(service.sched_data));
     list.header = CandidatesHeader {
         kind: event::CANDIDATES,
-        count: count as u32,
+        count: 0,
         call: call_name(call),
         all: number(service, layout!(service.num_dests)) as u32,
         service_flags: number(service, layout!(service.flags)) as u32,
@@ -43,6 +42,15 @@ pub fn send(call: &Call) {
         target: raw_address(call.header, layout!(header.daddr)),
         list_offset: u32::from(layout!(destination.n_list).offset),
         reserved: 0,
+    };
+    fill(service, list);
+    // Read back from memory: of a value there the verifier knows nothing, and so follows what comes after the
+    // loop once, not once for each number that the loop can end with.
+    let count = hidden(&list.header.count);
+    let count = if count > MOST_CANDIDATES as u32 {
+        MOST_CANDIDATES
+    } else {
+        count as usize
     };
     let size = size_of::<CandidatesHeader>() + count * size_of::<DestinationState>();
     // SAFETY: `count` is at most what the block holds, and the block has no padding.
@@ -57,27 +65,30 @@ pub fn send(call: &Call) {
     });
 }
 
-/// Fills in the destinations in the service's order; returns how many.
+/// Fills in the destinations in the service's order.
 #[inline(always)]
-fn fill(service: u64, candidates: &mut [DestinationState; MOST_CANDIDATES]) -> usize {
+fn fill(service: u64, list: &mut event::Candidates) {
     let head = head(service);
     let mut node = next(head);
-    let mut count = 0;
-    while count < MOST_CANDIDATES {
+    for candidate in &mut list.candidates {
         if node == head || node == 0 {
             break;
         }
-        candidates[count] = key::state(of_node(node));
-        count += 1;
+        *candidate = key::state(of_node(node));
+        count_in(&mut list.header.count, true);
         node = next(node);
     }
-    count
 }
 
 /// Why a service has no destination for anybody.
 #[inline(always)]
 pub fn summary(service: u64) -> Summary {
-    let mut summary = Summary {
+    let Some(summary) = SUMMARY.get_ptr_mut(0) else {
+        return Summary::default();
+    };
+    // SAFETY: the lookup gave a valid pointer to this CPU's block, and a probe is not interrupted by another.
+    let summary = unsafe { &mut *summary };
+    *summary = Summary {
         all: number(service, layout!(service.num_dests)) as u32,
         ..Summary::default()
     };
@@ -88,15 +99,33 @@ pub fn summary(service: u64) -> Summary {
             break;
         }
         let destination = of_node(node);
-        summary.looked_at += 1;
-        if number(destination, layout!(destination.weight)) as i32 <= 0 {
-            summary.drained += 1;
-        } else if number(destination, layout!(destination.flags)) as u32 & OVERLOADED != 0 {
-            summary.overloaded += 1;
-        }
+        let drained = number(destination, layout!(destination.weight)) as i32 <= 0;
+        let overloaded = number(destination, layout!(destination.flags)) as u32 & OVERLOADED != 0;
+        // Counted in memory, of which the verifier knows nothing: see above.
+        count_in(&mut summary.looked_at, true);
+        count_in(&mut summary.drained, drained);
+        count_in(&mut summary.overloaded, !drained && overloaded);
         node = next(node);
     }
-    summary
+    Summary {
+        looked_at: hidden(&summary.looked_at),
+        drained: hidden(&summary.drained),
+        overloaded: hidden(&summary.overloaded),
+        all: hidden(&summary.all),
+    }
+}
+
+#[inline(always)]
+fn count_in(count: &mut u32, one: bool) {
+    let counted = hidden(count).wrapping_add(u32::from(one));
+    // SAFETY: a valid reference.
+    unsafe { (&raw mut *count).write_volatile(counted) };
+}
+
+#[inline(always)]
+fn hidden(value: &u32) -> u32 {
+    // SAFETY: a valid reference.
+    unsafe { (&raw const *value).read_volatile() }
 }
 
 /// Where a service's list of destinations begins and ends.

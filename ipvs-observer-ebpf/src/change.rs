@@ -4,7 +4,7 @@
 //! is kept by thread.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
     programs::{ProbeContext, RetProbeContext},
 };
 use ipvs_observer_common::{
@@ -18,7 +18,7 @@ use crate::{
     call::{self, Call, Function, now},
     count, key,
     maps::{EVENTS, PENDING, health, observed},
-    read::{has, layout, number},
+    read::{bytes, has, layout, number},
     schedule::wanted,
 };
 
@@ -191,13 +191,14 @@ fn remember(pending: Pending) {
 /// Notes the weight that a destination has before the change under way.
 #[inline(always)]
 fn note_weight(destination: u64) {
-    let thread = thread();
-    if let Some(pending) = PENDING.get_ptr_mut(thread)
-        && has(layout::STATE)
-    {
-        let weight = number(destination, layout!(destination.weight)) as i32;
-        // SAFETY: the lookup gave a valid pointer, and only this thread uses its entry.
-        unsafe { (*pending).before = weight };
+    let Some(pending) = PENDING.get_ptr_mut(thread()) else {
+        return;
+    };
+    // SAFETY: the lookup gave a valid pointer, and only this thread uses its entry.
+    let pending = unsafe { &mut *pending };
+    // A service that goes takes destinations along, of which it is not told one by one.
+    if pending.action != event::ACTION_DELETE_SERVICE && has(layout::STATE) {
+        pending.before = number(destination, layout!(destination.weight)) as i32;
     }
 }
 
@@ -212,7 +213,7 @@ fn conclude(done: bool) {
     if done {
         let mut key = pending.key;
         if pending.place != 0 && has(layout::SERVICES) {
-            key.service = key::service(u64::from_ne_bytes(crate::read::bytes(pending.place)));
+            key.service = key::service(u64::from_ne_bytes(bytes(pending.place)));
         }
         if pending.action == event::ACTION_DELETE_SERVICE {
             count::forget(&key.service);
@@ -241,7 +242,7 @@ fn compare(call: &Call) {
     }
     let key = key::destination(service, call.subject);
     let overloaded = after != 0;
-    count::overload(&key, overloaded, now());
+    count::overload(&key, overloaded, overloaded, now());
     let weight = number(call.subject, layout!(destination.weight)) as i32;
     let action = if overloaded {
         event::ACTION_OVERLOAD
@@ -269,6 +270,9 @@ fn send(action: u32, key: &DestinationKey, before: i32, after: i32) {
         health(|health| health.changes_lost += 1);
         return;
     };
+    // SAFETY: the helper only tells where the current task is.
+    let task = unsafe { bpf_get_current_task() };
+    let parent = number(task, layout!(task.real_parent));
     room.write(Change {
         kind: event::CHANGE,
         action,
@@ -277,8 +281,9 @@ fn send(action: u32, key: &DestinationKey, before: i32, after: i32) {
         weight_before: before,
         weight_after: after,
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        reserved: 0,
+        parent_pid: number(parent, layout!(task.tgid)) as u32,
         comm: bpf_get_current_comm().unwrap_or_default(),
+        parent_comm: bytes(parent + u64::from(layout!(task.comm).offset)),
     });
     room.submit(0);
     health(|health| health.changes += 1);

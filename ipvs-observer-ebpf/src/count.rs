@@ -51,12 +51,12 @@ pub fn pick(destination: &DestinationKey) {
     }
 }
 
-/// A destination became overloaded, or ceased to be.
+/// A destination was seen to be overloaded or not; `became`: just now.
 #[inline(always)]
-pub fn overload(destination: &DestinationKey, overloaded: bool, now: u64) {
+pub fn overload(destination: &DestinationKey, overloaded: bool, became: bool, now: u64) {
     if let Some(counters) = destination_counters(destination) {
         counters.overload_seen = now & !1 | u64::from(overloaded);
-        if overloaded {
+        if became {
             counters.overloads += 1;
         }
     }
@@ -131,18 +131,31 @@ fn duration(service: &ServiceKey, ns: u64) {
         }
         durations = DURATIONS.get_ptr_mut(service);
     }
-    let (Some(durations), bucket) = (durations, histogram::bucket(ns)) else {
-        return;
-    };
-    if bucket < BUCKETS {
-        // SAFETY: the lookup gave a valid pointer to a whole histogram, and `bucket` is within it.
-        add_one(unsafe { (&raw mut (*durations).buckets).cast::<u32>().add(bucket) });
+    if let Some(durations) = durations {
+        // SAFETY: the lookup gave a valid pointer to a whole histogram.
+        add_one(unsafe { &raw mut (*durations).buckets }, histogram::bucket(ns));
     }
 }
 
-/// Adds one where other CPUs add too. The target has the instruction, but `core` does not offer it here.
+/// Adds one where other CPUs add too.
+///
+/// The target has the instruction, but `core` does not offer it here. The bound stands right before it and in
+/// the same register: what older verifiers know of a number they forget when the compiler moves it.
 #[inline(always)]
-fn add_one(place: *mut u32) {
-    // SAFETY: the caller's pointer is valid, and the instruction does nothing else.
-    unsafe { asm!("lock *(u32 *)({place} + 0) += {one}", place = in(reg) place, one = in(reg) 1u64) };
+fn add_one(buckets: *mut [u32; BUCKETS], bucket: usize) {
+    // SAFETY: the caller's pointer is valid and the bucket is held within it; nothing else is written.
+    unsafe {
+        asm!(
+            "if {bucket} < {buckets_length} goto +1",
+            "{bucket} = {last}",
+            "{bucket} <<= 2",
+            "{place} += {bucket}",
+            "lock *(u32 *)({place} + 0) += {one}",
+            bucket = inout(reg) bucket as u64 => _,
+            place = inout(reg) buckets => _,
+            one = in(reg) 1u64,
+            buckets_length = const BUCKETS,
+            last = const BUCKETS - 1,
+        );
+    }
 }

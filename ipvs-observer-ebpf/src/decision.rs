@@ -10,12 +10,11 @@ use crate::{
     call::{Call, now},
     key,
     maps::{EVENTS, health},
-    read::{bytes, has, layout, number, raw_address, string},
+    packet,
+    read::{has, layout, number, string},
     schedule::{Verdict, scheduler_name},
 };
 
-/// `IP_VS_HDR_INVERSE`: the packet goes from the server to the client.
-const INVERSE: u64 = 1;
 /// `IP_VS_CONN_F_INACTIVE`.
 const INACTIVE: u64 = 0x100;
 
@@ -26,7 +25,7 @@ pub fn send(call: &Call, service: ServiceKey, verdict: Option<&Verdict>, connect
         health(|health| health.decisions_lost += 1);
         return;
     };
-    let (client, client_port) = client(call);
+    let ends = packet::ends(call);
     let told = room.as_mut_ptr();
     // SAFETY: the reservation is large enough and aligned; every field is written.
     unsafe {
@@ -37,8 +36,8 @@ pub fn send(call: &Call, service: ServiceKey, verdict: Option<&Verdict>, connect
         (&raw mut (*told).ns).write(verdict.map_or(0, |verdict| verdict.ns));
         (&raw mut (*told).service).write(service);
         (&raw mut (*told).scheduler).write(scheduler_name(call.subject));
-        (&raw mut (*told).client).write(client);
-        (&raw mut (*told).client_port).write(client_port);
+        (&raw mut (*told).client).write(ends.client);
+        (&raw mut (*told).client_port).write(ends.client_port);
         (&raw mut (*told).reserved).write(0);
         (&raw mut (*told).flags).write(flags(verdict));
         (&raw mut (*told).destination).write(destination(verdict, connection));
@@ -78,26 +77,4 @@ fn destination(verdict: Option<&Verdict>, connection: u64) -> DestinationState {
         state.other = state.other.saturating_sub(1);
     }
     state
-}
-
-/// The client's address and port, from the header that IPVS has parsed and the packet behind it.
-#[inline(always)]
-fn client(call: &Call) -> ([u8; 16], u16) {
-    let inverse = number(call.header, layout!(header.hdr_flags)) & INVERSE != 0;
-    let field = if inverse {
-        layout!(header.daddr)
-    } else {
-        layout!(header.saddr)
-    };
-    let client = raw_address(call.header, field);
-    let transport = number(call.header, layout!(header.len));
-    let linear =
-        number(call.packet, layout!(packet.len)).wrapping_sub(number(call.packet, layout!(packet.data_len)));
-    if transport + 4 > linear {
-        // The ports are not in the part of the packet that can be read in one piece.
-        return (client, 0);
-    }
-    let data = number(call.packet, layout!(packet.data));
-    let [source, destination] = [0, 2].map(|at| u16::from_be_bytes(bytes(data + transport + at)));
-    (client, if inverse { destination } else { source })
 }

@@ -17,6 +17,7 @@ mod count;
 mod decision;
 mod key;
 mod maps;
+mod packet;
 mod read;
 mod schedule;
 
@@ -33,24 +34,45 @@ fn schedule_entry(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Return of `ip_vs_schedule`.
+/// Return of `ip_vs_schedule`, counted.
 #[kretprobe]
 fn schedule_return(ctx: RetProbeContext) -> u32 {
-    schedule::returned(&ctx);
+    schedule::returned::<false>(&ctx);
     0
 }
 
-/// Entry of any scheduler's function.
+/// Return of `ip_vs_schedule`, counted and told.
+#[kretprobe]
+fn schedule_return_told(ctx: RetProbeContext) -> u32 {
+    schedule::returned::<true>(&ctx);
+    0
+}
+
+/// Entry of any scheduler's function, counted.
 #[kprobe]
 fn scheduler_entry(ctx: ProbeContext) -> u32 {
-    schedule::scheduler_entry(&ctx);
+    schedule::scheduler_entry::<false>(&ctx);
     0
 }
 
-/// Return of any scheduler's function.
+/// Entry of any scheduler's function, counted and told.
+#[kprobe]
+fn scheduler_entry_told(ctx: ProbeContext) -> u32 {
+    schedule::scheduler_entry::<true>(&ctx);
+    0
+}
+
+/// Return of any scheduler's function, counted.
 #[kretprobe]
 fn scheduler_return(ctx: RetProbeContext) -> u32 {
-    schedule::scheduler_returned(&ctx);
+    schedule::scheduler_returned::<false>(&ctx);
+    0
+}
+
+/// Return of any scheduler's function, counted and told.
+#[kretprobe]
+fn scheduler_return_told(ctx: RetProbeContext) -> u32 {
+    schedule::scheduler_returned::<true>(&ctx);
     0
 }
 
@@ -58,6 +80,20 @@ fn scheduler_return(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn scheduler_error(ctx: ProbeContext) -> u32 {
     schedule::scheduler_error(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_check_template`.
+#[kprobe]
+fn template_entry(ctx: ProbeContext) -> u32 {
+    schedule::template_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_check_template`.
+#[kretprobe]
+fn template_return(ctx: RetProbeContext) -> u32 {
+    schedule::template_returned(&ctx);
     0
 }
 

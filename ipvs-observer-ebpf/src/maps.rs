@@ -16,7 +16,7 @@ use ipvs_observer_common::{
 use crate::{
     call::{Call, CallKey},
     change::Pending,
-    schedule::Verdict,
+    schedule::{Template, Verdict},
 };
 
 /// The orders of userspace.
@@ -56,9 +56,9 @@ pub static DURATIONS: HashMap<ServiceKey, Histogram> = HashMap::with_max_entries
 #[map]
 pub static NO_DURATIONS: Array<Histogram> = Array::with_max_entries(1, 0);
 
-/// Schedulers whose functions are probed, by name.
+/// Persistence templates that were found good, from there to the return of the function around it.
 #[map]
-pub static SCHEDULERS: HashMap<[u8; 16], u32> = HashMap::with_max_entries(64, 0);
+pub static TEMPLATES: HashMap<Template, u32> = HashMap::with_max_entries(4096, 0);
 
 /// Counters by destination.
 #[map]
@@ -68,6 +68,10 @@ pub static DESTINATIONS: PerCpuHashMap<DestinationKey, DestinationCounters> =
 /// Where a list of candidates is put together. A probe is not interrupted by another on its CPU.
 #[map]
 pub static CANDIDATES: PerCpuArray<event::Candidates> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a summary is counted.
+#[map]
+pub static SUMMARY: PerCpuArray<event::Summary> = PerCpuArray::with_max_entries(1, 0);
 
 /// What leaves the kernel while somebody reads it.
 #[map]
@@ -93,6 +97,12 @@ pub fn events_wanted() -> u32 {
 #[inline(always)]
 pub fn interval() -> u32 {
     control(|control| control.interval)
+}
+
+/// Whether flags are looked at for overloads.
+#[inline(always)]
+pub fn look_for_overload() -> bool {
+    control(|control| control.look_for_overload) != 0
 }
 
 /// Whether a namespace is observed.

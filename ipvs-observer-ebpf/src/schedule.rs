@@ -7,13 +7,15 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ipvs_observer_common::{
     control,
     event::{self, DestinationState, Summary},
+    key::{DestinationKey, ServiceKey},
     layout,
 };
 
 use crate::{
     call::{self, Call, Function, now},
     candidates, count, decision, key,
-    maps::{MESSAGES, SCHEDULERS, VERDICTS, events_wanted, health, observed},
+    maps::{MESSAGES, TEMPLATES, VERDICTS, events_wanted, health, look_for_overload, observed},
+    packet,
     read::{bytes, has, layout, number, string},
 };
 
@@ -33,6 +35,16 @@ pub struct Verdict {
     pub destination: DestinationState,
     /// Why it chose nothing.
     pub summary: Summary,
+}
+
+/// A template that was found good, on the stack where that was.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Template {
+    /// Where the kernel keeps it: a connection of its own.
+    connection: u64,
+    /// The stack.
+    context: u64,
 }
 
 /// `IP_VS_SVC_F_PERSISTENT`.
@@ -56,9 +68,9 @@ pub fn entry(ctx: &ProbeContext) {
     );
 }
 
-/// A scheduler's `schedule(svc, skb, iph)` begins.
+/// A scheduler's `schedule(svc, skb, iph)` begins. `TELL`: its candidates are told where that is wanted.
 #[inline(always)]
-pub fn scheduler_entry(ctx: &ProbeContext) {
+pub fn scheduler_entry<const TELL: bool>(ctx: &ProbeContext) {
     let call = call::begin(
         ctx,
         Function::Scheduler,
@@ -69,14 +81,14 @@ pub fn scheduler_entry(ctx: &ProbeContext) {
             ..Call::default()
         },
     );
-    if wanted(control::CANDIDATES, layout::CANDIDATES) {
+    if TELL && wanted(control::CANDIDATES, layout::CANDIDATES) {
         candidates::send(&call);
     }
 }
 
-/// It ends: the destination chosen, or nothing.
+/// It ends: the destination chosen, or nothing. `TELL`: what it was like is kept for the telling.
 #[inline(always)]
-pub fn scheduler_returned(ctx: &RetProbeContext) {
+pub fn scheduler_returned<const TELL: bool>(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Scheduler) else {
         return;
     };
@@ -92,12 +104,17 @@ pub fn scheduler_returned(ctx: &RetProbeContext) {
         destination: DestinationState::default(),
         summary: Summary::default(),
     };
-    if wanted(control::DECISIONS, layout::DECISIONS) {
-        let chosen: u64 = ctx.ret();
+    let chosen: u64 = ctx.ret();
+    if chosen != 0 && has(layout::STATE) && look_for_overload() {
+        verdict.destination.flags = number(chosen, layout!(destination.flags)) as u32;
+    }
+    if TELL && wanted(control::DECISIONS, layout::DECISIONS) {
         if chosen != 0 {
             verdict.destination = key::state(chosen);
         } else {
-            verdict.summary = candidates::summary(call.subject);
+            if has(layout::CANDIDATES) {
+                verdict.summary = candidates::summary(call.subject);
+            }
             // SAFETY: the value is a whole number.
             verdict.message = unsafe { MESSAGES.get(call.subject) }.copied().unwrap_or(0);
             let _ = MESSAGES.remove(call.subject);
@@ -111,9 +128,10 @@ pub fn scheduler_returned(ctx: &RetProbeContext) {
     }
 }
 
-/// `ip_vs_schedule` ends: with a connection, or with a reason why there is none.
+/// `ip_vs_schedule` ends: with a connection, or with a reason why there is none. `TELL`: the decision is told
+/// where that is wanted.
 #[inline(always)]
-pub fn returned(ctx: &RetProbeContext) {
+pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Schedule) else {
         return;
     };
@@ -126,7 +144,7 @@ pub fn returned(ctx: &RetProbeContext) {
     // The function's own word on why there is no connection: positive if the packet is not to be scheduled.
     let ignored = i32::from_ne_bytes(bytes(call.extra));
     if connection != 0 || ignored <= 0 {
-        conclude(&call, verdict, connection, ignored);
+        conclude::<TELL>(ctx, &call, verdict, connection, ignored);
     }
     if verdict.is_some() {
         let _ = VERDICTS.remove(call.packet);
@@ -134,40 +152,105 @@ pub fn returned(ctx: &RetProbeContext) {
 }
 
 #[inline(always)]
-fn conclude(call: &Call, verdict: Option<&Verdict>, connection: u64, ignored: i32) {
+fn conclude<const TELL: bool>(
+    ctx: &RetProbeContext,
+    call: &Call,
+    verdict: Option<&Verdict>,
+    connection: u64,
+    ignored: i32,
+) {
     let service = key::service(call.subject);
     if !observed(service.netns) {
         return;
     }
-    let persistent = number(call.subject, layout!(service.flags)) & PERSISTENT != 0;
-    // Without the scheduler's own probe, whether it was asked follows where the service is not persistent.
-    let asked = verdict.is_some();
-    let unknown = !asked && !probed(call.subject);
     let outcome = if connection != 0 {
-        if asked || !persistent {
-            event::OUTCOME_SCHEDULED
-        } else {
+        if has(layout::PERSISTENCE) && template_decided(ctx, connection) {
             event::OUTCOME_TEMPLATE
+        } else {
+            event::OUTCOME_SCHEDULED
         }
     } else if ignored < 0 {
         event::OUTCOME_FATAL
-    } else if asked || unknown {
-        event::OUTCOME_NONE
-    } else {
+    } else if verdict.is_none() && has(layout::DECISIONS) && for_another_port(call, &service) {
         event::OUTCOME_UNASKED
-    };
-    if outcome == event::OUTCOME_TEMPLATE && unknown {
-        health(|health| health.unattributed += 1);
     } else {
-        let asked = asked || outcome == event::OUTCOME_SCHEDULED || outcome == event::OUTCOME_NONE;
-        count::outcome(&service, outcome, asked, verdict.map(|verdict| verdict.ns));
-    }
+        event::OUTCOME_NONE
+    };
+    let asked = verdict.is_some() || outcome == event::OUTCOME_SCHEDULED || outcome == event::OUTCOME_NONE;
+    count::outcome(&service, outcome, asked, verdict.map(|verdict| verdict.ns));
     if outcome == event::OUTCOME_SCHEDULED && has(layout::DESTINATIONS) {
         let destination = number(connection, layout!(connection.dest));
-        count::pick(&key::destination(service, destination));
+        let key = key::destination(service, destination);
+        count::pick(&key);
+        if has(layout::STATE) && look_for_overload() {
+            overload_on_scheduling(&key, destination, verdict);
+        }
     }
-    if wanted(control::DECISIONS, layout::DECISIONS) {
+    if TELL && wanted(control::DECISIONS, layout::DECISIONS) {
         decision::send(call, service, verdict, connection, outcome);
+    }
+}
+
+/// Finds out from a destination's flags whether this connection filled it.
+#[inline(always)]
+fn overload_on_scheduling(key: &DestinationKey, destination: u64, verdict: Option<&Verdict>) {
+    if number(destination, layout!(destination.u_threshold)) == 0 {
+        return;
+    }
+    let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
+    let before = verdict.is_none_or(|verdict| verdict.destination.flags & event::OVERLOADED != 0);
+    count::overload(key, after, after && !before, now());
+}
+
+/// Whether the template behind a new connection was there before, so that nobody asked the scheduler.
+#[inline(always)]
+fn template_decided(ctx: &RetProbeContext, connection: u64) -> bool {
+    let control = number(connection, layout!(connection.control));
+    control != 0
+        && TEMPLATES
+            .remove(Template {
+                connection: control,
+                context: call::context(ctx),
+            })
+            .is_ok()
+}
+
+/// Whether a packet is for another port than its service's: only persistence schedules such, and the function
+/// refuses them without asking the scheduler.
+#[inline(always)]
+fn for_another_port(call: &Call, service: &ServiceKey) -> bool {
+    let persistent = number(call.subject, layout!(service.flags)) & PERSISTENT != 0;
+    service.fwmark == 0 && !persistent && packet::ends(call).server_port != service.port
+}
+
+/// `ip_vs_check_template(ct, cdest)` begins.
+#[inline(always)]
+pub fn template_entry(ctx: &ProbeContext) {
+    call::begin(
+        ctx,
+        Function::Template,
+        Call {
+            subject: ctx.arg(0).unwrap_or(0),
+            extra: ctx.arg(1).unwrap_or(0),
+            ..Call::default()
+        },
+    );
+}
+
+/// It ends: the template is good, or not. With a destination to hold it against, it is asked for a connection
+/// that goes out.
+#[inline(always)]
+pub fn template_returned(ctx: &RetProbeContext) {
+    let Some(call) = call::end(ctx, Function::Template) else {
+        return;
+    };
+    let template = Template {
+        connection: call.subject,
+        context: call::context(ctx),
+    };
+    let good = ctx.ret::<i32>() != 0;
+    if good && call.extra == 0 && TEMPLATES.insert(template, 1, 0).is_err() {
+        health(|health| health.calls_full += 1);
     }
 }
 
@@ -221,12 +304,6 @@ pub fn wanted(events: u32, features: u32) -> bool {
 #[inline(always)]
 pub fn call_name(call: &Call) -> u64 {
     call.packet.rotate_left(20) ^ call.began
-}
-
-/// Whether the scheduler of a service is one of those that are probed.
-#[inline(always)]
-fn probed(service: u64) -> bool {
-    SCHEDULERS.get_ptr(scheduler_name(service)).is_some()
 }
 
 /// The name of a service's scheduler; empty for a moment while a service is edited.

@@ -29,9 +29,6 @@ pub struct ProbeTotals {
     pub turned_away: u64,
     /// Kernel memory that could not be read: a count is missing or stands under zeros.
     pub unreadable: u64,
-    /// Connections of a persistent service of which it cannot be told whether a template or the scheduler
-    /// decided: the scheduler had been loaded a moment before and was not probed yet.
-    pub unattributed: u64,
 }
 
 /// What the scheduler did for a service, since the service came to be or the probes were attached.
@@ -137,6 +134,10 @@ pub struct Change {
     pub comm: Name,
     /// Its pid in the initial namespace of pids; 0 where none did it.
     pub pid: u32,
+    /// The name of the process that started it: the script that ran `ipvsadm`.
+    pub parent_comm: Name,
+    /// That one's pid.
+    pub parent_pid: u32,
 }
 
 /// What the probes saw, as of one reading. Filled in place, so that a steady state allocates nothing.

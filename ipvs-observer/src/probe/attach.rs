@@ -1,8 +1,8 @@
 //! Which functions are probed, and the probes that hold.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem, thread};
 
-use aya::{maps::HashMap, programs::kprobe::KProbeLink};
+use aya::programs::kprobe::KProbeLink;
 use ipvs_observer_common::layout as features;
 
 use super::{
@@ -64,19 +64,26 @@ const fn probe(
 const NO_COUNTERS: &str = "no scheduling counters and no trace";
 const NO_REFUSALS: &str = "packets turned away are not counted";
 const NO_WORDS: &str = "a trace lacks the scheduler's own words on why it gives nothing";
-const NO_OVERLOADS: &str = "overloads are seen only where they happen on scheduling";
+const NO_OVERLOADS: &str = "overloads are seen by scheduling alone: that one ends, only at the next pick";
 const NO_CHANGES: &str = "configuration changes of this kind are not told";
 const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
-const NO_DURATIONS: &str =
-    "no durations of this scheduler; of persistent services, picks are not told from template hits";
+const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
+
+const OVERLOAD: &str = "ip_vs_dest_update_overload";
 
 /// Every function that is probed by its own name.
-pub(super) const PROBES: [Probe; 12] = [
+pub(super) const PROBES: [Probe; 13] = [
     probe(
         &["ip_vs_schedule"],
         both("schedule_entry", "schedule_return"),
         0,
         NO_COUNTERS,
+    ),
+    probe(
+        &["ip_vs_check_template"],
+        both("template_entry", "template_return"),
+        features::PERSISTENCE,
+        "template hits are counted as picks",
     ),
     probe(
         &["ip_vs_leave"],
@@ -93,7 +100,7 @@ pub(super) const PROBES: [Probe; 12] = [
     Probe {
         optional: true,
         ..probe(
-            &["ip_vs_dest_update_overload"],
+            &[OVERLOAD],
             both("overload_entry", "overload_return"),
             features::STATE,
             NO_OVERLOADS,
@@ -149,21 +156,45 @@ pub(super) const PROBES: [Probe; 12] = [
     ),
 ];
 
+/// Programs that have a second form, `…_told`, which sends what it decided. It is larger, and much longer to
+/// verify, so that only a trace loads it.
+const TELLING: [&str; 3] = ["schedule_return", "scheduler_entry", "scheduler_return"];
+
+/// Links that are dropped one after the other.
+const AT_ONCE: usize = 2;
+
 /// The probes that hold. Dropping a link takes the probe away.
-#[derive(Default)]
 pub(super) struct Attached {
     links: BTreeMap<String, Held>,
+    telling: bool,
 }
 
 struct Held {
     incarnation: Option<Incarnation>,
-    _links: Vec<KProbeLink>,
+    links: Vec<KProbeLink>,
 }
 
 impl Attached {
-    /// Takes all probes away.
+    /// No probes yet. `telling`: they will send what they decide.
+    pub(super) fn new(telling: bool) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            telling,
+        }
+    }
+
+    /// Takes all probes away. For each the kernel waits until nobody can be in it any more: they wait together.
     pub(super) fn let_go(&mut self) {
-        self.links.clear();
+        let mut links: Vec<_> = mem::take(&mut self.links)
+            .into_values()
+            .flat_map(|held| held.links)
+            .collect();
+        thread::scope(|scope| {
+            while !links.is_empty() {
+                let few = links.split_off(links.len().saturating_sub(AT_ONCE));
+                scope.spawn(move || drop(few));
+            }
+        });
     }
 
     /// Attaches what is not attached to the modules as they are now, lets go of what went, and says how each
@@ -191,6 +222,11 @@ impl Attached {
         self.renew_schedulers(object, modules, availability);
     }
 
+    /// Whether the kernel has a function of its own for a destination that becomes overloaded.
+    pub(super) fn tells_of_overload(&self) -> bool {
+        self.links.contains_key(OVERLOAD)
+    }
+
     fn renew_schedulers(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {
         if object.features & features::SERVICES == 0 {
             return;
@@ -215,7 +251,6 @@ impl Attached {
                 .and_then(|name| name.strip_suffix("_schedule"));
             name.is_none_or(|name| probed.iter().any(|probed| probed == name))
         });
-        tell_probed(object, &probed);
     }
 
     /// Holds the probes of one function in its module's present incarnation.
@@ -236,21 +271,20 @@ impl Attached {
         let links = [programs.returned, programs.entry]
             .into_iter()
             .flatten()
-            .map(|program| attach(object, program, function))
+            .map(|program| attach(object, program, function, self.telling))
             .collect::<Result<Vec<_>, _>>()?;
-        self.links.insert(
-            function.to_owned(),
-            Held {
-                incarnation,
-                _links: links,
-            },
-        );
+        self.links
+            .insert(function.to_owned(), Held { incarnation, links });
         Ok(())
     }
 }
 
-fn attach(object: &mut Object, program: &str, function: &str) -> Result<KProbeLink, Reason> {
-    let program = object.program(program)?;
+fn attach(object: &mut Object, program: &str, function: &str, telling: bool) -> Result<KProbeLink, Reason> {
+    let program = if telling && TELLING.contains(&program) {
+        object.program(&format!("{program}_told"))?
+    } else {
+        object.program(program)?
+    };
     let link = program
         .attach(function, 0)
         .map_err(|error| Reason::of_attaching(function, &error))?;
@@ -259,32 +293,8 @@ fn attach(object: &mut Object, program: &str, function: &str) -> Result<KProbeLi
         .map_err(|error| Reason::of_attaching(function, &error))
 }
 
-/// Tells the programs which schedulers are probed, so that they know when they do not know.
-fn tell_probed(object: &mut Object, probed: &[String]) {
-    let Some(Ok(mut map)) = object
-        .ebpf
-        .map_mut("SCHEDULERS")
-        .map(HashMap::<_, [u8; 16], u32>::try_from)
-    else {
-        return;
-    };
-    let names: Vec<[u8; 16]> = probed.iter().map(|name| padded(name)).collect();
-    let gone: Vec<[u8; 16]> = map
-        .keys()
-        .flatten()
-        .filter(|name| !names.contains(name))
-        .collect();
-    for name in gone {
-        let _ = map.remove(&name);
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.let_go();
     }
-    for name in names {
-        let _ = map.insert(name, 1, 0);
-    }
-}
-
-fn padded(name: &str) -> [u8; 16] {
-    let mut padded = [0; 16];
-    let length = name.len().min(padded.len() - 1);
-    padded[..length].copy_from_slice(&name.as_bytes()[..length]);
-    padded
 }

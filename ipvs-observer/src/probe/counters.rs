@@ -176,6 +176,5 @@ fn totals(health: &Health) -> ProbeTotals {
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
         turned_away: health.calls_full + health.services_full + health.destinations_full,
         unreadable: health.unreadable,
-        unattributed: health.unattributed,
     }
 }

@@ -129,6 +129,12 @@ fn change_of(change: &KernelChange, clock: &Clock) -> Option<Change> {
             Name::default()
         },
         pid: if by_process { change.pid } else { 0 },
+        parent_comm: if by_process {
+            Name::from_bytes(&change.parent_comm)
+        } else {
+            Name::default()
+        },
+        parent_pid: if by_process { change.parent_pid } else { 0 },
     })
 }
 

@@ -61,6 +61,30 @@ pub struct ProbeSettings {
     pub sizes: Sizes,
     /// The namespaces observed; all of them if empty, and at most thirty.
     pub namespaces: Vec<Netns>,
+    /// What leaves the kernel as it happens.
+    pub tell: Tell,
+}
+
+/// What leaves the kernel as it happens, beside the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tell {
+    /// Configuration changes.
+    #[default]
+    Changes,
+    /// And every scheduling decision.
+    Decisions,
+    /// And what the scheduler had before it at each.
+    Candidates,
+}
+
+impl Tell {
+    fn events(self) -> u32 {
+        match self {
+            Self::Changes => control::CHANGES,
+            Self::Decisions => control::CHANGES | control::DECISIONS,
+            Self::Candidates => control::CHANGES | control::DECISIONS | control::CANDIDATES,
+        }
+    }
 }
 
 /// The probes, as far as they could be attached.
@@ -86,7 +110,7 @@ impl Probes {
     /// and why the rest does not.
     pub fn attach(settings: &ProbeSettings) -> Self {
         let mut control = Control {
-            events: control::CHANGES,
+            events: settings.tell.events(),
             interval: 1,
             ..Control::default()
         };
@@ -106,7 +130,7 @@ impl Probes {
             without_layout: None,
             counters: None,
             events: None,
-            attached: Attached::default(),
+            attached: Attached::new(settings.tell > Tell::Changes),
             availability: Availability::default(),
         };
         probes.refresh();
@@ -150,6 +174,11 @@ impl Probes {
         self.tell_layout();
         if let Some(object) = &mut self.object {
             self.attached.renew(object, &self.modules, &mut self.availability);
+            self.control.look_for_overload = u32::from(!self.attached.tells_of_overload());
+            if let Err(error) = counters::orders(object, &self.control) {
+                self.availability
+                    .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
+            }
         }
         true
     }
@@ -177,13 +206,11 @@ impl Probes {
     /// # Errors
     /// The kernel will not wait.
     pub fn wait(&self, longest: Duration) -> io::Result<bool> {
-        match &self.events {
-            Some(events) => events.wait(longest),
-            None => {
-                thread::sleep(longest);
-                Ok(false)
-            }
-        }
+        let Some(events) = &self.events else {
+            thread::sleep(longest);
+            return Ok(false);
+        };
+        events.wait(longest)
     }
 
     fn load(&mut self) -> Result<(), Reason> {
@@ -201,7 +228,6 @@ impl Probes {
         let mut object = Object::load(&layout, &self.sizes)?;
         self.counters = Counters::new().ok();
         self.events = object.ring().map(Events::new);
-        counters::orders(&mut object, &self.control).map_err(|error| Reason::of_loading(&error))?;
         self.object = Some(object);
         Ok(())
     }
@@ -237,6 +263,7 @@ impl Probes {
 }
 
 const BTF: &str = "BTF of ip_vs";
+const ORDERS: &str = "map of orders";
 const WITHOUT_BTF: &str = "only calls are counted: nothing by service or destination, no changes, no trace";
 
 /// A feature's name, and what is not known without it.

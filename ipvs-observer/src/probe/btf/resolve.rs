@@ -2,7 +2,7 @@
 
 use ipvs_observer_common::layout::{
     self as features, Connection, Destination, DestinationRequest, Field, Header, Layout, Namespace, Packet,
-    Scheduler, Service,
+    Scheduler, Service, Task,
 };
 
 use super::reader::Btf;
@@ -125,8 +125,7 @@ pub(super) fn resolve(find: &mut impl FnMut(&'static str) -> Field) -> Resolved 
         service,
         destination,
         connection: Connection {
-            caddr: find("ip_vs_conn.caddr"),
-            cport: find("ip_vs_conn.cport"),
+            control: find("ip_vs_conn.control"),
             dest: find("ip_vs_conn.dest"),
             flags: find("ip_vs_conn.flags"),
         },
@@ -154,6 +153,11 @@ pub(super) fn resolve(find: &mut impl FnMut(&'static str) -> Field) -> Resolved 
         },
         scheduler: Scheduler {
             name: find("ip_vs_scheduler.name"),
+        },
+        task: Task {
+            real_parent: find("task_struct.real_parent"),
+            tgid: find("task_struct.tgid"),
+            comm: find("task_struct.comm"),
         },
     };
     let mut lacks = Vec::new();
@@ -210,8 +214,7 @@ fn needs(layout: &Layout) -> [(u32, Needs); 7] {
             features::PERSISTENCE,
             vec![
                 ("ip_vs_service.flags", service.flags),
-                ("ip_vs_service.scheduler", service.scheduler),
-                ("ip_vs_scheduler.name", scheduler.name),
+                ("ip_vs_conn.control", connection.control),
             ],
         ),
         (
@@ -219,6 +222,7 @@ fn needs(layout: &Layout) -> [(u32, Needs); 7] {
             vec![
                 ("ip_vs_dest.weight", destination.weight),
                 ("ip_vs_dest.flags", destination.flags),
+                ("ip_vs_dest.u_threshold", destination.u_threshold),
                 ("ip_vs_dest.activeconns", destination.activeconns),
                 ("ip_vs_dest.totalconns or inactconns", destination.otherconns),
             ],
@@ -227,6 +231,8 @@ fn needs(layout: &Layout) -> [(u32, Needs); 7] {
             features::DECISIONS,
             vec![
                 ("ip_vs_conn.flags", connection.flags),
+                ("ip_vs_service.scheduler", service.scheduler),
+                ("ip_vs_scheduler.name", scheduler.name),
                 ("ip_vs_iphdr.hdr_flags", header.hdr_flags),
                 ("ip_vs_iphdr.len", header.len),
                 ("ip_vs_iphdr.saddr", header.saddr),

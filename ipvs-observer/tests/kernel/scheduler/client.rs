@@ -1,0 +1,123 @@
+//! A client on another machine: a network namespace of its own behind a pair of links, so that packets come in
+//! from outside and are scheduled in softirq.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    process::Command,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU16, Ordering},
+        mpsc::{self, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::thread::{UnshareFlags, gettid, unshare_unsafe};
+
+use crate::traffic;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Does something as the client.
+pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static CLIENT: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let client = CLIENT.get_or_init(|| Mutex::new(start()));
+    let (sender, receiver) = mpsc::channel();
+    let job: Job = Box::new(move || drop(sender.send(work())));
+    client.lock().expect("a client").send(job).expect("a client");
+    receiver.recv().expect("the client did it")
+}
+
+fn start() -> Sender<Job> {
+    let (jobs, inbox) = mpsc::channel::<Job>();
+    let (here, there) = (mpsc::channel(), mpsc::channel());
+    thread::spawn(move || {
+        // SAFETY: the namespace of the network is no memory and no file descriptor of anybody.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
+        here.0.send(gettid()).expect("the test waits");
+        there.1.recv().expect("the links are there");
+        shell(
+            "ip link set lo up; ip link set client0 up
+             ip addr add 10.7.0.2/24 dev client0; ip -6 addr add fd00:7::2/64 dev client0 nodad
+             ip route add default via 10.7.0.1; ip -6 route add default via fd00:7::1",
+        );
+        here.0.send(gettid()).expect("the test waits");
+        for job in inbox {
+            job();
+        }
+    });
+    let thread = here.1.recv().expect("a thread").as_raw_nonzero();
+    shell(&format!(
+        "ip link del director0 2>/dev/null || :
+         ip link add director0 type veth peer name client0
+         ip link set client0 netns {thread}; ip link set director0 up
+         ip addr add 10.7.0.1/24 dev director0; ip -6 addr add fd00:7::1/64 dev director0 nodad
+         echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"
+    ));
+    there.0.send(()).expect("the client waits");
+    here.1.recv().expect("the client is set up");
+    jobs
+}
+
+pub(super) fn shell(script: &str) {
+    assert!(
+        Command::new("sh")
+            .args(["-euc", script])
+            .status()
+            .expect("sh")
+            .success(),
+        "{script}"
+    );
+}
+
+/// Connections, one after the other, that stay open as long as they are held.
+pub(super) fn connect(address: &str, times: usize) -> Vec<TcpStream> {
+    let address = address.to_owned();
+    run(move || (0..times).map(|_| traffic::connect(&address)).collect())
+}
+
+/// Datagrams that nobody answers, each one packet: a connection that is refused while it is begun is tried twice
+/// when both ends are on one machine.
+pub(super) fn send(address: &str, times: usize) {
+    let address = address.to_owned();
+    run(move || {
+        for _ in 0..times {
+            let any: IpAddr = if address.starts_with('[') {
+                Ipv6Addr::UNSPECIFIED.into()
+            } else {
+                Ipv4Addr::UNSPECIFIED.into()
+            };
+            let socket = UdpSocket::bind((any, next_port())).expect("a socket");
+            socket.send_to(b"anybody?", &address).expect("sending");
+        }
+    });
+    thread::sleep(Duration::from_millis(100));
+}
+
+/// Datagrams there and back, each from a port that no other comes from: IPVS takes datagrams between the same
+/// ends for one connection, even of a service that is gone.
+pub(super) fn ask(address: &str, times: usize) {
+    let address = address.to_owned();
+    run(move || (0..times).for_each(|_| ask_from(&address, next_port())));
+}
+
+pub(super) fn next_port() -> u16 {
+    static PORT: AtomicU16 = AtomicU16::new(20000);
+    PORT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// One datagram there and back, from where the thread is.
+pub(super) fn ask_from(address: &str, port: u16) {
+    let address: SocketAddr = address.parse().expect("an address");
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    };
+    let socket = UdpSocket::bind(any).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a timeout");
+    socket.send_to(b"there and back", address).expect("sending");
+    socket.recv(&mut [0; 64]).expect("an echo");
+}

@@ -1,0 +1,74 @@
+//! Whose traffic it is.
+
+use std::{os::unix::fs::MetadataExt, sync::mpsc, thread};
+
+use ipvs_observer::{
+    model::{Activity, Netns},
+    probe::{ProbeSettings, Probes},
+};
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::{
+    Watch,
+    client::{ask_from, shell},
+    own_netns,
+};
+use crate::{ipvsadm, traffic};
+
+/// Does something in a network namespace of its own, which ends with it.
+fn in_another_namespace(work: impl FnOnce() + Send + 'static) -> Netns {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // SAFETY: the namespace of the network is no memory and no file descriptor of anybody.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
+        let netns = std::fs::metadata("/proc/thread-self/ns/net")
+            .expect("a namespace")
+            .ino();
+        work();
+        sender.send(Netns(netns as u32)).expect("the test waits");
+    })
+    .join()
+    .expect("the other namespace");
+    receiver.recv().expect("its number")
+}
+
+const RULES: &str = "-A -u 10.9.0.1:7070 -s rr
+-a -u 10.9.0.1:7070 -r 10.8.0.1:7000 -m\n";
+
+#[test]
+fn the_same_service_in_two_namespaces_has_separate_numbers() {
+    let Some(mut watch) = Watch::whole() else { return };
+    let mut only_own = Probes::attach(&ProbeSettings {
+        namespaces: vec![own_netns()],
+        ..ProbeSettings::default()
+    });
+    ipvsadm::restore(RULES);
+    let traffic = |times: usize, from: u16| {
+        for index in 0..times {
+            ask_from("10.9.0.1:7070", from + index as u16);
+        }
+    };
+    traffic(3, 30000);
+    let other = in_another_namespace(move || {
+        shell("ip link set lo up");
+        traffic::addresses();
+        traffic::serve_udp("10.8.0.1:7000");
+        ipvsadm::restore(RULES);
+        traffic(7, 30000);
+    });
+    assert_ne!(other, own_netns());
+    watch.read();
+    let service = |activity: &Activity, netns: Netns| -> u64 {
+        let of_netns = activity.services.iter().filter(|((found, _), _)| *found == netns);
+        of_netns.map(|(_, service)| service.picks).sum()
+    };
+    assert_eq!(service(&watch.activity, own_netns()), 3);
+    assert_eq!(service(&watch.activity, other), 7);
+    assert!(watch.activity.changes.iter().any(|change| change.netns == other));
+    let mut activity = Activity::default();
+    only_own.read(&mut activity);
+    assert_eq!(service(&activity, own_netns()), 3);
+    assert_eq!(service(&activity, other), 0);
+    assert!(activity.changes.iter().all(|change| change.netns == own_netns()));
+}
