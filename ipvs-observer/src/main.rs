@@ -36,6 +36,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Check(args) => return commands::check::run(&args.into()),
         Command::Collect(args) => commands::collect::run(args.into()),
+        Command::Trace(args) => commands::trace::run(args.into()),
         Command::Record => commands::record::run(),
     }
     .map(|()| true)

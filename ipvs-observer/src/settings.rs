@@ -7,6 +7,7 @@ use crate::{
     output::Target,
     points::Schema,
     probe::{ProbeMode, Sizes},
+    trace::Filter,
     trigger::Start,
 };
 
@@ -41,6 +42,40 @@ pub struct Collect {
     pub sizes: Sizes,
     /// Only these services; none: all.
     pub services: Vec<ServiceSpec>,
+}
+
+/// What `trace` does.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// How events look.
+    pub format: TraceFormat,
+    /// Whether each decision comes with what the scheduler had before it.
+    pub explain: bool,
+    /// Which events are wanted.
+    pub filter: Filter,
+    /// How many decisions; none: until stopped.
+    pub count: Option<u64>,
+    /// How long; none: until stopped.
+    pub duration: Option<Duration>,
+    /// Where events go.
+    pub outputs: Vec<Target>,
+    /// Bytes kept for an output that is away.
+    pub backlog: usize,
+    /// Where BTF is read from, if not from the running kernel.
+    pub btf: Option<PathBuf>,
+    /// How large the probes' maps are.
+    pub sizes: Sizes,
+}
+
+/// How the events of `trace` look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Line protocol.
+    Line,
 }
 
 /// What `check` does.
@@ -124,6 +159,17 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) => Err("no gather would be made: write how many, as in --count 3".to_owned()),
         Ok(count) => Ok(count),
         Err(error) => Err(format!("{error}: write how many, as in --count 3")),
+    }
+}
+
+/// How long something lasts: `30s`, `5m`.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!("'{text}' is no duration: write it as 30s or 5m")),
     }
 }
 

@@ -17,9 +17,10 @@ use ipvs_observer::{
     correlate::Correlator,
     line::Encoder,
     model::{
-        Action, Activity, Address, Change, Daemon, DaemonRole, Destination, DestinationActivity,
-        DestinationKey, Durations, Family, Forward, Info, Name, Netns, ProbeTotals, Protocol, Service,
-        ServiceActivity, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind,
+        Action, Activity, Address, Change, Daemon, DaemonRole, Decision, Destination, DestinationActivity,
+        DestinationKey, DestinationState, Durations, Family, Forward, Info, Name, Netns, Outcome,
+        ProbeTotals, Protocol, Service, ServiceActivity, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts,
+        Totals, Tunnel, TunnelKind, VirtualServer,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -128,10 +129,39 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
                 weight_after: Some(2),
                 comm: Name::from("ipvsadm"),
                 pid: 1,
+                parent_comm: Name::from("drain.sh"),
+                parent_pid: 1,
             });
         }
     }
     activity
+}
+
+/// A decision for each service.
+fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
+    let decide = |server: &VirtualServer| Decision {
+        time: 1,
+        netns: NETNS,
+        service: server.service.key,
+        scheduler: server.service.scheduler,
+        client: address("10.0.0.9"),
+        client_port: 4000,
+        destination: snapshot
+            .destinations(server)
+            .first()
+            .map(|destination| DestinationState {
+                key: destination.key,
+                weight: 1,
+                active: 0,
+                inactive: 0,
+                overloaded: false,
+            }),
+        ns: Some(1),
+        outcome: Outcome::Scheduled,
+        reason: String::new(),
+        candidates: None,
+    };
+    snapshot.virtual_servers().iter().map(decide).collect()
 }
 
 const NETNS: Netns = Netns(7);
@@ -163,6 +193,9 @@ fn written(schema: Schema) -> Names {
             ..Observer::default()
         };
         points.changes(&mut encoder, &activity.changes);
+        for decision in decisions(&snapshot) {
+            points.decision(&mut encoder, &decision);
+        }
         points.observer(&mut encoder, &observer, 1);
     }
     let mut names = Names::new();

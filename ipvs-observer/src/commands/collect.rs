@@ -5,12 +5,9 @@ mod gather;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::{
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-    task,
-};
+use tokio::{runtime, task};
 
+use super::stop::Stop;
 use crate::{log, netlink, output::Outputs, settings, system, trigger::Trigger};
 use gather::Gatherer;
 
@@ -133,28 +130,4 @@ async fn flush(outputs: &Outputs) -> anyhow::Result<()> {
         tokio::time::sleep(DRAIN).await;
     }
     Ok(())
-}
-
-/// The signals that end the program.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn install() -> anyhow::Result<Self> {
-        let install =
-            |kind| signal(kind).context("cannot watch for signals, so nothing could end the program well");
-        Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

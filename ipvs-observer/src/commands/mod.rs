@@ -3,3 +3,5 @@
 pub mod check;
 pub mod collect;
 pub mod record;
+mod stop;
+pub mod trace;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{DestinationKey, Name, ServiceKey};
+use super::{DestinationKey, Lost, Name, ServiceKey};
 
 /// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub struct ProbeTotals {
     pub events: u64,
     /// Events that found no room in the ring buffer.
     pub events_lost: u64,
+    /// The same by what they were.
+    pub lost: Lost,
     /// Calls, services and destinations that found their map full.
     pub turned_away: u64,
     /// Kernel memory that could not be read: a count is missing or stands under zeros.

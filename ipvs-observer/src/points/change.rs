@@ -43,6 +43,10 @@ impl Points {
             }
             line.string("comm", change.comm)
                 .unsigned("pid", change.pid.into());
+            if !change.parent_comm.is_empty() {
+                line.string("parent_comm", change.parent_comm)
+                    .unsigned("parent_pid", change.parent_pid.into());
+            }
             line.end(self.last_change);
         }
     }

@@ -11,7 +11,7 @@ use ipvs_observer_common::{
 };
 
 use super::{batch::Batch, convert, latency, object::Object};
-use crate::model::{Activity, DestinationActivity, Durations, ProbeTotals, ServiceActivity};
+use crate::model::{Activity, DestinationActivity, Durations, Lost, ProbeTotals, ServiceActivity};
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
@@ -54,8 +54,8 @@ impl Counters {
         activity: &mut Activity,
     ) -> io::Result<()> {
         self.reading += 1;
-        if let Some(health) = health(object) {
-            activity.probes = totals(&health);
+        if let Some(account) = account(object) {
+            activity.probes = account;
         }
         // The interval ends for the programs first: what comes after belongs to the next.
         let ended = control.interval;
@@ -165,6 +165,11 @@ fn health(object: &Object) -> Option<Health> {
     Some(sum)
 }
 
+/// The probes' account of themselves.
+pub(super) fn account(object: &Object) -> Option<ProbeTotals> {
+    health(object).map(|health| totals(&health))
+}
+
 fn totals(health: &Health) -> ProbeTotals {
     ProbeTotals {
         runs: health.runs,
@@ -174,6 +179,11 @@ fn totals(health: &Health) -> ProbeTotals {
         unpaired: health.orphans + health.abandoned,
         events: health.decisions + health.changes + health.candidates,
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
+        lost: Lost {
+            decisions: health.decisions_lost,
+            changes: health.changes_lost,
+            candidates: health.candidates_lost,
+        },
         turned_away: health.calls_full + health.services_full + health.destinations_full,
         unreadable: health.unreadable,
     }

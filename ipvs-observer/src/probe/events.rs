@@ -6,44 +6,66 @@ use aya::{
     Pod,
     maps::{MapData, RingBuf},
 };
-use ipvs_observer_common::event::{self, Change as KernelChange};
+use ipvs_observer_common::event::{
+    self, CandidatesHeader, Change as KernelChange, Decision as KernelDecision, DestinationState as State,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     time::{ClockId, clock_gettime},
 };
 
-use super::convert;
-use crate::model::{Action, Change, Name};
+use super::{btf::WrrMark, convert, decisions::Assembly};
+use crate::model::{Action, Change, Name, Traced};
 
 /// The reading end of the ring buffer.
 pub(super) struct Events {
     ring: RingBuf<MapData>,
-}
-
-/// Something that left the kernel.
-pub(super) enum Event {
-    /// A configuration change.
-    Change(Change),
+    assembly: Assembly,
 }
 
 impl Events {
     /// The reading end; there is one.
     pub(super) fn new(ring: RingBuf<MapData>) -> Self {
-        Self { ring }
+        Self {
+            ring,
+            assembly: Assembly::default(),
+        }
+    }
+
+    /// Takes note of where the weighted round robin keeps its state.
+    pub(super) fn know(&mut self, wrr: Option<WrrMark>) {
+        self.assembly.know(wrr);
     }
 
     /// Gives everything that is there to `each`.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Event)) {
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Traced)) {
         let clock = Clock::now();
         while let Some(record) = self.ring.next() {
             let Some(kind) = record.first_chunk().map(|kind| u32::from_ne_bytes(*kind)) else {
                 continue;
             };
-            if kind == event::CHANGE
-                && let Some(change) = whole::<KernelChange>(&record)
-                && let Some(change) = change_of(&change, &clock)
-            {
-                each(Event::Change(change));
+            let event = match kind {
+                event::CHANGE => whole::<KernelChange>(&record)
+                    .and_then(|change| change_of(&change, &clock))
+                    .map(Traced::Change),
+                event::DECISION => whole::<KernelDecision>(&record).and_then(|decision| {
+                    let time = clock.real(decision.time);
+                    self.assembly
+                        .decision(&decision, time)
+                        .map(|decision| Traced::Decision(Box::new(decision)))
+                }),
+                event::CANDIDATES => {
+                    if let Some(header) = whole::<CandidatesHeader>(&record) {
+                        let states = record[size_of::<CandidatesHeader>()..].chunks_exact(size_of::<State>());
+                        let states = states.filter_map(whole::<State>).take(header.count as usize);
+                        self.assembly.candidates(header, states.collect());
+                    }
+                    None
+                }
+                _ => None,
+            };
+            if let Some(event) = event {
+                each(event);
             }
         }
     }

@@ -12,6 +12,7 @@ mod batch;
 mod btf;
 mod convert;
 mod counters;
+mod decisions;
 mod diagnostics;
 mod events;
 mod latency;
@@ -29,11 +30,11 @@ use ipvs_observer_common::{
 pub use availability::{Availability, Need};
 pub use object::Sizes;
 
-use crate::model::{Activity, Netns};
+use crate::model::{Activity, Netns, Traced};
 use attach::Attached;
 use btf::{Lack, Source};
 use counters::Counters;
-use events::{Event, Events};
+use events::Events;
 use modules::{Incarnation, Modules};
 use object::Object;
 use reason::Reason;
@@ -90,6 +91,7 @@ impl Tell {
 /// The probes, as far as they could be attached.
 pub struct Probes {
     mode: ProbeMode,
+    tell: Tell,
     source: Source,
     sizes: Sizes,
     control: Control,
@@ -120,6 +122,7 @@ impl Probes {
         control.namespaces = settings.namespaces.len().min(NAMESPACES) as u32;
         let mut probes = Self {
             mode: settings.mode,
+            tell: settings.tell,
             source: Source::new(settings.btf.as_deref()),
             sizes: settings.sizes,
             control,
@@ -144,9 +147,18 @@ impl Probes {
 
     /// Whether the counters tell services and destinations apart on this kernel.
     pub fn tell_services(&self) -> bool {
+        self.has(layout::SERVICES)
+    }
+
+    /// Whether decisions can be told of on this kernel.
+    pub fn tell_decisions(&self) -> bool {
+        self.has(layout::DECISIONS)
+    }
+
+    fn has(&self, feature: u32) -> bool {
         self.object
             .as_ref()
-            .is_some_and(|object| object.features & layout::SERVICES != 0)
+            .is_some_and(|object| object.features & feature != 0)
     }
 
     /// Attaches again where modules came or went. Cheap when nothing changed: one listing of `/sys/module`.
@@ -180,6 +192,10 @@ impl Probes {
                     .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
             }
         }
+        // A scheduler that came has brought what tells of its state.
+        if let (Some(events), Tell::Candidates) = (&mut self.events, self.tell) {
+            events.know(self.source.wrr_mark());
+        }
         true
     }
 
@@ -196,9 +212,31 @@ impl Probes {
                 .push(format!("the counters of the probes cannot be read: {error}"));
         }
         if let Some(events) = &mut self.events {
-            events.drain(|Event::Change(change)| activity.changes.push(change));
+            // Nobody who reads counters asked for decisions.
+            events.drain(|event| {
+                if let Traced::Change(change) = event {
+                    activity.changes.push(change);
+                }
+            });
         }
         object.diagnostics.drain_into(&mut activity.diagnostics);
+    }
+
+    /// Reads the probes' account of themselves into `activity`, and leaves events where they are.
+    pub fn health(&mut self, activity: &mut Activity) {
+        activity.diagnostics.clear();
+        let Some(object) = &mut self.object else { return };
+        if let Some(totals) = counters::account(object) {
+            activity.probes = totals;
+        }
+        object.diagnostics.drain_into(&mut activity.diagnostics);
+    }
+
+    /// Gives every event that is there to `each`, in the order in which they happened on each processor.
+    pub fn events(&mut self, each: impl FnMut(Traced)) {
+        if let Some(events) = &mut self.events {
+            events.drain(each);
+        }
     }
 
     /// Waits until an event is there to be read; false if none came in time, or if there are no events.

@@ -134,6 +134,8 @@ struct ChangeObject {
     weight_after: Option<u32>,
     comm: String,
     pid: u32,
+    parent_comm: String,
+    parent_pid: u32,
 }
 
 #[derive(Serialize)]
@@ -230,6 +232,8 @@ fn change_object(change: &Change) -> ChangeObject {
         weight_after: change.weight_after,
         comm: change.comm.to_string(),
         pid: change.pid,
+        parent_comm: change.parent_comm.to_string(),
+        parent_pid: change.parent_pid,
     }
 }
 

@@ -172,7 +172,11 @@ impl Text {
         };
         let by = match change.action {
             Action::Overload | Action::Recover => String::new(),
-            _ => format!(", by {}[{}]", change.comm, change.pid),
+            _ if change.parent_comm.is_empty() => format!(", by {}[{}]", change.comm, change.pid),
+            _ => format!(
+                ", by {}[{}] of {}[{}]",
+                change.comm, change.pid, change.parent_comm, change.parent_pid
+            ),
         };
         let words = format!("{action}{destination}{weight}{by}");
         put(
@@ -347,12 +351,14 @@ mod tests {
             destination: Some(state(1, 3).key),
             weight_before: Some(3),
             weight_after: Some(0),
-            comm: Name::from("drain.sh"),
+            comm: Name::from("ipvsadm"),
             pid: 42,
+            parent_comm: Name::from("drain.sh"),
+            parent_pid: 41,
         };
         assert_eq!(
             written(&[Traced::Change(change)]),
-            "22:13:20.000000  fwmark:47/inet  edit destination 10.8.0.1:8080, weight 3 -> 0, by drain.sh[42]\n"
+            "22:13:20.000000  fwmark:47/inet  edit destination 10.8.0.1:8080, weight 3 -> 0, by ipvsadm[42] of drain.sh[41]\n"
         );
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     netlink::{self, Reader},
     output,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
-    probe::{ProbeMode, ProbeSettings, Probes},
+    probe::{ProbeMode, ProbeSettings, Probes, Tell},
     settings::{self, Precision, ServiceSpec},
     trigger,
 };
@@ -54,6 +54,7 @@ impl Gatherer {
                 btf: settings.btf.clone(),
                 sizes: settings.sizes,
                 namespaces: vec![netns],
+                tell: Tell::Changes,
             }))
         });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {

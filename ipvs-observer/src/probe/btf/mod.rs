@@ -15,5 +15,5 @@ mod extract;
 #[cfg(test)]
 mod tests;
 
-pub(super) use resolve::Lack;
+pub(super) use resolve::{Lack, WrrMark};
 pub(super) use source::{Source, SourceError};

@@ -1,0 +1,71 @@
+//! `trace`: every decision and change as it happens, until told to stop.
+
+mod tracer;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use tokio::{runtime, task};
+
+use super::stop::Stop;
+use crate::{log, output::Outputs, settings};
+use tracer::Tracer;
+
+/// How long the last events take to be written at the most, after the word to stop.
+const GRACE: Duration = Duration::from_millis(400);
+
+/// Runs until the count or the time is reached, a signal says to stop, or the reader of the output is gone.
+///
+/// # Errors
+/// This kernel or these privileges allow no trace.
+pub fn run(settings: settings::Trace) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start: the system gives no event loop; look at its limits on descriptors")?;
+    let outcome = runtime.block_on(pipeline(settings));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
+    let mut stop = Stop::install()?;
+    let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
+        "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
+    )?;
+    let gone = outputs.gone();
+    let outputs = Arc::new(outputs);
+    let going = Arc::new(AtomicBool::new(true));
+    let mut tracing = task::spawn_blocking({
+        let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));
+        move || Tracer::start(&settings).map(|mut tracer| tracer.run(&outputs, &going))
+    });
+    let summary = tokio::select! {
+        finished = &mut tracing => Some(finished),
+        () = stop.asked() => {
+            going.store(false, Ordering::Relaxed);
+            // Attaching probes may be under way, and nobody waits for that.
+            tokio::time::timeout(GRACE, tracing).await.ok()
+        }
+        // Whoever read has read enough.
+        () = gone => return Ok(()),
+    };
+    let Some(finished) = summary else { return Ok(()) };
+    let summary = finished.context("the trace broke off, which is a mistake in this program")??;
+    let until = Instant::now() + GRACE;
+    while let Err(left) = outputs.drain(Duration::ZERO) {
+        if Instant::now() >= until {
+            log::write(log::Level::Warning, &left.to_string());
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    summary.tell(outputs.counters().dropped);
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Events in, lines out.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+
+use crate::{
+    health,
+    leave::Held,
+    line::Encoder,
+    log,
+    model::{Activity, Lost, Traced},
+    netlink,
+    output::{Outputs, Target},
+    points::{Points, Schema},
+    probe::{ProbeMode, ProbeSettings, Probes, Tell},
+    settings::{self, TraceFormat},
+    trace::{Filter, Json, Text},
+    trigger,
+};
+
+/// How long one wait for events may take: then the word to stop is heard.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often modules are looked at, and what was lost is told.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Everything that a trace needs.
+pub(super) struct Tracer {
+    probes: Held<Probes>,
+    activity: Activity,
+    filter: Filter,
+    shape: Shape,
+    count: Option<u64>,
+    deadline: Option<Instant>,
+    told: Lost,
+    summary: Summary,
+}
+
+/// How events look.
+enum Shape {
+    Text(Text),
+    Json(Json),
+    Line(Box<(Points, Encoder)>),
+}
+
+/// What a trace came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Summary {
+    decisions: u64,
+    changes: u64,
+    lost: Lost,
+}
+
+impl Summary {
+    /// Says it, with the lines that the outputs dropped.
+    pub(super) fn tell(&self, dropped: u64) {
+        let Summary {
+            decisions,
+            changes,
+            lost,
+        } = self;
+        let whole = lost.is_nothing() && dropped == 0;
+        log::write(
+            if whole {
+                log::Level::Info
+            } else {
+                log::Level::Warning
+            },
+            &format!(
+                "{decisions} decisions and {changes} changes shown; lost: {} decisions, {} changes, {} lists of \
+                 candidates, {dropped} lines{}",
+                lost.decisions,
+                lost.changes,
+                lost.candidates,
+                if whole {
+                    ""
+                } else {
+                    "; a larger --ring or a narrower filter loses less"
+                }
+            ),
+        );
+    }
+}
+
+impl Tracer {
+    /// Attaches the probes.
+    ///
+    /// # Errors
+    /// This kernel or these privileges allow no trace.
+    pub(super) fn start(settings: &settings::Trace) -> anyhow::Result<Self> {
+        let netns = netlink::namespace().context(
+            "cannot tell which network namespace this is, so nothing could be traced in it; mount /proc",
+        )?;
+        let probes = Held::new(Probes::attach(&ProbeSettings {
+            mode: ProbeMode::Auto,
+            btf: settings.btf.clone(),
+            sizes: settings.sizes,
+            namespaces: vec![netns],
+            tell: if settings.explain {
+                Tell::Candidates
+            } else {
+                Tell::Decisions
+            },
+        }));
+        let availability = probes.availability();
+        if netlink::present() {
+            anyhow::ensure!(
+                probes.tell_decisions(),
+                "decisions cannot be traced here: {}",
+                health::lack(availability)
+            );
+            if !availability.complete() {
+                log::write(log::Level::Warning, &health::lack(availability));
+            }
+        } else {
+            log::write(
+                log::Level::Warning,
+                "IPVS is not loaded; the trace begins when it is (`modprobe ip_vs`)",
+            );
+        }
+        let color = settings.outputs == [Target::Stdout] && io::stdout().is_terminal();
+        Ok(Self {
+            probes,
+            activity: Activity::default(),
+            filter: settings.filter.clone(),
+            shape: match settings.format {
+                TraceFormat::Text => Shape::Text(Text::new(color)),
+                TraceFormat::Json => Shape::Json(Json),
+                TraceFormat::Line => {
+                    Shape::Line(Box::new((Points::new(Schema::Full, None), Encoder::new(false))))
+                }
+            },
+            count: settings.count,
+            deadline: settings.duration.map(|duration| Instant::now() + duration),
+            told: Lost::default(),
+            summary: Summary::default(),
+        })
+    }
+
+    /// Traces while `going`, and until the count or the time is reached.
+    pub(super) fn run(&mut self, outputs: &Outputs, going: &AtomicBool) -> Summary {
+        let mut looked = Instant::now();
+        while going.load(Ordering::Relaxed) && !self.finished() {
+            let left = self.deadline.map_or(PATIENCE, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            if let Err(error) = self.probes.wait(left.min(PATIENCE)) {
+                log::write(
+                    log::Level::Error,
+                    &format!("cannot wait for events ({error}); looking again in a moment"),
+                );
+                std::thread::sleep(PATIENCE);
+            }
+            self.forward(outputs);
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.probes.refresh();
+                self.look_for_losses(outputs);
+            }
+        }
+        // What was made before the end belongs to the trace.
+        self.forward(outputs);
+        self.look_for_losses(outputs);
+        self.summary
+    }
+
+    fn finished(&self) -> bool {
+        self.count.is_some_and(|count| self.summary.decisions >= count)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn forward(&mut self, outputs: &Outputs) {
+        let Self {
+            probes,
+            filter,
+            shape,
+            count,
+            summary,
+            ..
+        } = self;
+        let mut text = Vec::new();
+        probes.events(|event| {
+            let full = count.is_some_and(|count| summary.decisions >= count);
+            if full || !filter.wants(&event) {
+                return;
+            }
+            match &event {
+                Traced::Decision(_) => summary.decisions += 1,
+                Traced::Change(_) => summary.changes += 1,
+            }
+            shape.event(&event, &mut text);
+        });
+        shape.send(text, outputs);
+    }
+
+    /// Tells of what was lost since the last look.
+    fn look_for_losses(&mut self, outputs: &Outputs) {
+        self.probes.health(&mut self.activity);
+        let lost = self.activity.probes.lost;
+        for message in &self.activity.diagnostics {
+            log::write(log::Level::Warning, message);
+        }
+        // With the module that it belongs to, the kernel's count goes too, and begins anew.
+        let since = |now: u64, told: u64| now.checked_sub(told).unwrap_or(now);
+        let new = Lost {
+            decisions: since(lost.decisions, self.told.decisions),
+            changes: since(lost.changes, self.told.changes),
+            candidates: since(lost.candidates, self.told.candidates),
+        };
+        self.told = lost;
+        if new.is_nothing() {
+            return;
+        }
+        self.summary.lost.decisions += new.decisions;
+        self.summary.lost.changes += new.changes;
+        self.summary.lost.candidates += new.candidates;
+        let mut text = Vec::new();
+        self.shape.lost(&new, &mut text);
+        self.shape.send(text, outputs);
+    }
+}
+
+impl Shape {
+    fn event(&mut self, event: &Traced, out: &mut Vec<u8>) {
+        match (self, event) {
+            (Self::Text(text), event) => text.event(event, out),
+            (Self::Json(json), event) => json.event(event, out),
+            (Self::Line(line), Traced::Decision(decision)) => line.0.decision(&mut line.1, decision),
+            (Self::Line(line), Traced::Change(change)) => line.0.changes(&mut line.1, [change]),
+        }
+    }
+
+    /// Line protocol has no place for it: there it is said on stderr.
+    fn lost(&mut self, lost: &Lost, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => text.lost(lost, trigger::now(), out),
+            Self::Json(json) => json.lost(lost, trigger::now(), out),
+            Self::Line(_) => {
+                let Lost {
+                    decisions,
+                    changes,
+                    candidates,
+                } = lost;
+                log::write(
+                    log::Level::Warning,
+                    &format!(
+                        "lost {decisions} decisions, {changes} changes, {candidates} lists of candidates"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn send(&mut self, text: Vec<u8>, outputs: &Outputs) {
+        let lines = match self {
+            Self::Line(line) => line.1.take(),
+            Self::Text(_) | Self::Json(_) => Bytes::from(text),
+        };
+        outputs.send(&lines);
+    }
+}
