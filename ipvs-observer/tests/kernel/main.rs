@@ -16,4 +16,5 @@ mod observer;
 mod scale;
 mod scheduler;
 mod states;
+mod trace;
 mod traffic;
