@@ -29,7 +29,9 @@ fn unload() {
                  rmmod $module 2>/dev/null || :
              done
          done
-         ! grep -q '^ip_vs ' /proc/modules",
+         if grep -q '^ip_vs ' /proc/modules; then
+             grep ^ip_vs /proc/modules; ip netns; exit 1
+         fi",
     );
 }
 

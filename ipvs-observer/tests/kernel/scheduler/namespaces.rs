@@ -16,21 +16,42 @@ use super::{
 };
 use crate::{ipvsadm, traffic};
 
-/// Does something in a network namespace of its own, which ends with it.
-fn in_another_namespace(work: impl FnOnce() + Send + 'static) -> Netns {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // SAFETY: the namespace of the network is no memory and no file descriptor of anybody.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
-        let netns = std::fs::metadata("/proc/thread-self/ns/net")
-            .expect("a namespace")
-            .ino();
-        work();
-        sender.send(Netns(netns as u32)).expect("the test waits");
-    })
-    .join()
-    .expect("the other namespace");
-    receiver.recv().expect("its number")
+/// A network namespace of its own, with a table that must not outlive the test: sockets keep the namespace, and
+/// its services would keep their modules.
+struct Elsewhere {
+    netns: Netns,
+    finish: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Elsewhere {
+    /// Does something there.
+    fn during(work: impl FnOnce() + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let (finish, finished) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // SAFETY: the namespace of the network is no memory and no file descriptor of anybody.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
+            let namespace = std::fs::metadata("/proc/thread-self/ns/net").expect("a namespace");
+            work();
+            sender
+                .send(Netns(namespace.ino() as u32))
+                .expect("the test waits");
+            // A test that failed is gone, and its table goes with it all the same.
+            let _ = finished.recv();
+            ipvsadm::run(&["-C"]);
+        });
+        Self {
+            netns: receiver.recv().expect("its number"),
+            finish,
+            thread,
+        }
+    }
+
+    fn end(self) {
+        drop(self.finish);
+        self.thread.join().expect("the other namespace");
+    }
 }
 
 const RULES: &str = "-A -u 10.9.0.1:7070 -s rr
@@ -50,13 +71,14 @@ fn the_same_service_in_two_namespaces_has_separate_numbers() {
         }
     };
     traffic(3, 30000);
-    let other = in_another_namespace(move || {
+    let elsewhere = Elsewhere::during(move || {
         shell("ip link set lo up");
         traffic::addresses();
         traffic::serve_udp("10.8.0.1:7000");
         ipvsadm::restore(RULES);
         traffic(7, 30000);
     });
+    let other = elsewhere.netns;
     assert_ne!(other, own_netns());
     watch.read();
     let service = |activity: &Activity, netns: Netns| -> u64 {
@@ -71,4 +93,5 @@ fn the_same_service_in_two_namespaces_has_separate_numbers() {
     assert_eq!(service(&activity, own_netns()), 3);
     assert_eq!(service(&activity, other), 0);
     assert!(activity.changes.iter().all(|change| change.netns == own_netns()));
+    elsewhere.end();
 }
