@@ -127,7 +127,8 @@ fn duration(service: &ServiceKey, ns: u64) {
         // The stack is too small for a block of zeros.
         if let Some(none) = NO_DURATIONS.get_ptr(0) {
             // SAFETY: the lookup gave a valid pointer, and nobody writes there.
-            let _ = DURATIONS.insert(service, unsafe { &*none }, u64::from(BPF_NOEXIST));
+            let none = unsafe { &*none };
+            let _ = DURATIONS.insert(service, none, u64::from(BPF_NOEXIST));
         }
         durations = DURATIONS.get_ptr_mut(service);
     }

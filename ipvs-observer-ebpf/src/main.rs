@@ -9,6 +9,10 @@
     clippy::inline_always,
     reason = "programs are checked path by path, and what is inlined needs no passing of arguments"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand the context over by value"
+)]
 
 mod call;
 mod candidates;

@@ -113,7 +113,7 @@ pub fn observed(netns: u32) -> bool {
     };
     // SAFETY: the lookup gave a valid pointer; userspace replaces whole numbers in it.
     let control = unsafe { &*control };
-    control.namespaces == 0 || control.netns.iter().any(|&wanted| wanted == netns)
+    control.namespaces == 0 || control.netns.contains(&netns)
 }
 
 #[inline(always)]
