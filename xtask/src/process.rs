@@ -61,9 +61,14 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether the caller is root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// The command, as root: with `sudo` unless the caller is root already.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");

@@ -94,6 +94,9 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
                 .args(["test", "--workspace", "--exclude", "ipvs-observer-ebpf"]),
         )
     }));
+    outcomes.push(stage("verifier of this machine's kernel", || {
+        verifier(&workspace)
+    }));
     if !args.no_lab {
         let kernels = if args.kernel.is_empty() {
             lab::matrix()
@@ -151,6 +154,25 @@ fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
         ])
         .arg(workspace.target.join("ebpf-clippy"));
     process::run(cargo.args(["--", "-D", "warnings"]))
+}
+
+/// The kernel below takes every program, with the layout of each kernel of the matrix and without one: neither
+/// IPVS nor kprobes are needed for that, only root.
+fn verifier(workspace: &Workspace) -> Result<()> {
+    let mut command = workspace.cargo();
+    command.args([
+        "test",
+        "--package",
+        "ipvs-observer",
+        "--lib",
+        "--",
+        "--ignored",
+        "passes_the_verifier",
+    ]);
+    if !process::is_root() {
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo");
+    }
+    process::run(&mut command)
 }
 
 /// A plain `cargo build` without the eBPF object must fail with one line that names the remedy. The program's
