@@ -181,6 +181,15 @@ pub struct TraceArgs {
     )]
     destinations: Vec<DestinationSpec>,
 
+    /// Another network namespace, by its name or a path to it; repeatable. Lines then carry the tag netns
+    #[arg(
+        long = "netns",
+        value_name = "NAME|PATH",
+        value_delimiter = ',',
+        env = "IPVS_OBSERVER_NETNS"
+    )]
+    namespaces: Vec<String>,
+
     /// End after so many decisions
     #[arg(
         long, value_name = "N", value_parser = settings::count, allow_hyphen_values = true,
@@ -241,6 +250,7 @@ impl From<TraceArgs> for settings::Trace {
                 TraceFormatArg::Line => TraceFormat::Line,
             },
             explain: args.explain,
+            namespaces: args.namespaces,
             filter: Filter {
                 services: args.services,
                 clients: args.clients,

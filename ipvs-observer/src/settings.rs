@@ -53,6 +53,8 @@ pub struct Trace {
     pub explain: bool,
     /// Which events are wanted.
     pub filter: Filter,
+    /// The network namespaces, by name or path; none: this one.
+    pub namespaces: Vec<String>,
     /// How many decisions; none: until stopped.
     pub count: Option<u64>,
     /// How long; none: until stopped.

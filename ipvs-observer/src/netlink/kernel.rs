@@ -43,6 +43,19 @@ pub fn namespace() -> io::Result<Netns> {
     fs::metadata("/proc/thread-self/ns/net").map(|file| Netns(file.ino() as u32))
 }
 
+/// A network namespace by its name, as `ip netns` gives it, or by a path to it.
+///
+/// # Errors
+/// There is none.
+pub fn namespace_of(name: &str) -> io::Result<Netns> {
+    let path = if name.contains('/') {
+        Path::new(name).to_owned()
+    } else {
+        Path::new("/run/netns").join(name)
+    };
+    fs::metadata(path).map(|file| Netns(file.ino() as u32))
+}
+
 /// Datagrams to and from generic netlink.
 pub trait Channel: Send {
     /// Sends one.

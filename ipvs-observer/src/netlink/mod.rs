@@ -15,7 +15,7 @@ mod wire;
 use std::{io, time::Duration};
 
 pub use dump::{Counters, Reader};
-pub use kernel::{Channel, Kernel, Running, namespace};
+pub use kernel::{Channel, Kernel, Running, namespace, namespace_of};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 

@@ -86,6 +86,13 @@ impl Points {
         }
     }
 
+    /// From now on lines carry this namespace's name as a tag, or none.
+    pub fn in_netns(&mut self, netns: Option<&str>) {
+        if self.netns.as_deref() != netns {
+            self.netns = netns.map(str::to_owned);
+        }
+    }
+
     /// The tag of the namespace, if it was asked for.
     fn netns_tag(&self, line: &mut Line<'_>) {
         if let Some(netns) = &self.netns {

@@ -1,6 +1,7 @@
 //! Events in, lines out.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use crate::{
     leave::Held,
     line::Encoder,
     log,
-    model::{Activity, Lost, Traced},
+    model::{Activity, Lost, Netns, Traced},
     netlink,
     output::{Outputs, Target},
     points::{Points, Schema},
@@ -34,6 +35,7 @@ pub(super) struct Tracer {
     probes: Held<Probes>,
     activity: Activity,
     filter: Filter,
+    names: BTreeMap<Netns, String>,
     shape: Shape,
     count: Option<u64>,
     deadline: Option<Instant>,
@@ -93,14 +95,12 @@ impl Tracer {
     /// # Errors
     /// This kernel or these privileges allow no trace.
     pub(super) fn start(settings: &settings::Trace) -> anyhow::Result<Self> {
-        let netns = netlink::namespace().context(
-            "cannot tell which network namespace this is, so nothing could be traced in it; mount /proc",
-        )?;
+        let names = namespaces(&settings.namespaces)?;
         let probes = Held::new(Probes::attach(&ProbeSettings {
             mode: ProbeMode::Auto,
             btf: settings.btf.clone(),
             sizes: settings.sizes,
-            namespaces: vec![netns],
+            namespaces: names.keys().copied().collect(),
             tell: if settings.explain {
                 Tell::Candidates
             } else {
@@ -128,6 +128,12 @@ impl Tracer {
             probes,
             activity: Activity::default(),
             filter: settings.filter.clone(),
+            // Only where namespaces were asked for do lines tell of which they are.
+            names: if settings.namespaces.is_empty() {
+                BTreeMap::new()
+            } else {
+                names
+            },
             shape: match settings.format {
                 TraceFormat::Text => Shape::Text(Text::new(color)),
                 TraceFormat::Json => Shape::Json(Json),
@@ -178,6 +184,7 @@ impl Tracer {
         let Self {
             probes,
             filter,
+            names,
             shape,
             count,
             summary,
@@ -193,7 +200,7 @@ impl Tracer {
                 Traced::Decision(_) => summary.decisions += 1,
                 Traced::Change(_) => summary.changes += 1,
             }
-            shape.event(&event, &mut text);
+            shape.event(&event, names, &mut text);
         });
         shape.send(text, outputs);
     }
@@ -225,8 +232,32 @@ impl Tracer {
     }
 }
 
+/// The namespaces by their number, each with the name by which it was asked for; this one if none was.
+fn namespaces(asked: &[String]) -> anyhow::Result<BTreeMap<Netns, String>> {
+    if asked.is_empty() {
+        let own = netlink::namespace().context(
+            "cannot tell which network namespace this is, so nothing could be traced in it; mount /proc",
+        )?;
+        return Ok(BTreeMap::from([(own, String::new())]));
+    }
+    let find = |name: &String| {
+        let netns = netlink::namespace_of(name).with_context(|| {
+            format!("there is no network namespace '{name}', so nothing could be traced in it; `ip netns` lists them")
+        })?;
+        Ok((netns, name.clone()))
+    };
+    asked.iter().map(find).collect()
+}
+
 impl Shape {
-    fn event(&mut self, event: &Traced, out: &mut Vec<u8>) {
+    fn event(&mut self, event: &Traced, names: &BTreeMap<Netns, String>, out: &mut Vec<u8>) {
+        if let Self::Line(line) = self {
+            let netns = match event {
+                Traced::Decision(decision) => decision.netns,
+                Traced::Change(change) => change.netns,
+            };
+            line.0.in_netns(names.get(&netns).map(String::as_str));
+        }
         match (self, event) {
             (Self::Text(text), event) => text.event(event, out),
             (Self::Json(json), event) => json.event(event, out),
