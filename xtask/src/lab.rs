@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Use /dev/kvm instead of emulation (it may be there and hang)
     #[arg(long)]
     kvm: bool,
+    /// Let the guest's clock count instructions, one a nanosecond: measurements that any load leaves alone
+    #[arg(long, conflicts_with = "kvm")]
+    count_instructions: bool,
     /// Take the program as it was last built, or none
     #[arg(long)]
     no_build: bool,
@@ -128,6 +131,7 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let boot = qemu::Boot {
         memory: args.memory,
         kvm: args.kvm,
+        count_instructions: args.count_instructions,
         ..qemu::Boot::new(kernel, Duration::from_secs(args.timeout))
     };
     let load = initramfs::Load {

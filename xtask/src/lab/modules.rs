@@ -24,7 +24,7 @@ const MODULES: &str = "ip_vs* nf_conntrack* nf_nat* nf_defrag* \
     tunnel4 tunnel6 ip_tunnel ip6_tunnel ipip sit gre ip_gre ip6_gre fou fou6 \
     sctp sctp_diag tcp_diag udp_diag inet_diag netlink_diag unix_diag af_packet \
     libcrc32c crc32c* crct10dif* \
-    sch_netem sch_tbf cls_bpf act_bpf \
+    sch_netem sch_tbf cls_bpf act_bpf pktgen \
     virtio virtio_ring virtio_pci* virtio_console virtio_rng failover net_failover";
 
 /// The archive of a kernel's modules, made if it is not there.

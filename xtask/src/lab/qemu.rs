@@ -30,6 +30,8 @@ pub(crate) struct Boot {
     /// MiB.
     pub(crate) memory: u32,
     pub(crate) kvm: bool,
+    /// The guest's clock counts instructions.
+    pub(crate) count_instructions: bool,
     /// From the start of qemu to the command's end.
     pub(crate) limit: Duration,
 }
@@ -41,6 +43,7 @@ impl Boot {
             kernel,
             memory: 1500,
             kvm: false,
+            count_instructions: false,
             limit,
         }
     }
@@ -100,6 +103,9 @@ impl Boot {
         // instruction where the other processor has just patched kernel code (static keys), and one boot
         // in ten dies of it. Booting takes no longer.
         command.args(["-accel", if self.kvm { "kvm" } else { "tcg,thread=single" }]);
+        if self.count_instructions {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         command.args(["-smp", "2", "-m", &self.memory.to_string()]);
         command
             .arg("-kernel")
