@@ -3,6 +3,10 @@
 //! Owns: the rules, as the kernel's `net/netfilter/ipvs/ip_vs_*.c` have them. Refuses to know: how the state was
 //! read. Where the state that decides is not read, or chance decides, it says so and computes no winner.
 
+pub mod hash;
+
+use std::net::SocketAddr;
+
 use crate::model::{Candidate, Candidates, DestinationState};
 
 /// What a scheduler had before it.
@@ -39,6 +43,23 @@ pub enum Memory {
         /// By how much it goes down from round to round (`di`).
         step: i32,
     },
+    /// A table by a hash, and where this packet comes to in it.
+    Hashed(Hashed),
+}
+
+/// Where a packet comes to in a scheduler's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// What of the packet the hash goes by, in words.
+    pub by: &'static str,
+    /// Its bucket.
+    pub bucket: u32,
+    /// How many there are.
+    pub size: u32,
+    /// Whose it is, by the place in the list.
+    pub owner: usize,
+    /// Who takes the packet, if anybody does.
+    pub taken: Option<usize>,
 }
 
 /// A cost as a fraction, compared as the kernel does: by multiplying crosswise, with no rounding.
@@ -125,18 +146,7 @@ fn rule(before: &Before<'_>) -> Rule {
             "the greatest weight whose active connections are not above it",
             |state| state.active <= state.weight,
         ),
-        "sh" => unknown(
-            before,
-            "a hash of the client's address names a bucket; the table of buckets is not read",
-        ),
-        "dh" => unknown(
-            before,
-            "a hash of the packet's destination names a bucket; the table of buckets is not read",
-        ),
-        "mh" => unknown(
-            before,
-            "a hash of the client's address looks up Maglev's table; the table is not read",
-        ),
+        "sh" | "mh" | "dh" => hashed(before),
         "lblc" | "lblcr" => {
             let words = format!(
                 "by the packet's destination, as its table of locality has it, which is not read; where that has \
@@ -233,6 +243,36 @@ fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationState) -> bo
         costs: costs.collect(),
         computed: winner.map(|winner| winner.0),
         words: format!("{words}; the number is the weight"),
+    }
+}
+
+fn hashed(before: &Before<'_>) -> Rule {
+    let Memory::Hashed(Hashed {
+        by,
+        bucket,
+        size,
+        owner,
+        taken,
+    }) = before.memory
+    else {
+        return unknown(
+            before,
+            "a hash of the packet names a bucket; whose that is is not known",
+        );
+    };
+    let owned = before.list.get(owner).map_or_else(String::new, |state| {
+        let owner = SocketAddr::new(state.key.address.ip(), state.key.port);
+        format!(", which is of {owner}")
+    });
+    let otherwise = match taken {
+        Some(taken) if taken == owner => "",
+        Some(_) => "; that takes none, and the service falls back to another bucket",
+        None => "; that takes none, and the service does not fall back",
+    };
+    Rule {
+        costs: vec![None; before.list.len()],
+        computed: taken,
+        words: format!("a hash of {by} names bucket {bucket} of {size}{owned}{otherwise}"),
     }
 }
 

@@ -1,87 +1,105 @@
-//! Decisions, put together from what left the kernel.
-//!
-//! Owns: what the programs' records mean. Refuses to know: how they came. What the scheduler had before it leaves
-//! before what came of it, and the two are joined by the call that both name.
+//! Scheduling decisions, from the programs' words to the model's: the outcome, the reason in words, and what the
+//! scheduler had before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use ipvs_observer_common::event::{
-    self, CandidatesHeader, Decision as Record, DestinationState as State, OVERLOADED, Summary,
+    self, CandidatesHeader, Decision as KernelDecision, DestinationState as KernelState, Summary,
 };
 
-use super::{btf::WrrMark, convert};
+use super::{btf::Source, clock::Clock, convert, memory::Memories};
 use crate::{
-    explain::{self, Before, Memory},
+    explain::{self, Before},
     model::{Address, Candidates, Decision, DestinationState, Name, Outcome},
 };
 
-/// Calls whose decision has not come: those whose decision was lost stay here, until there are so many.
-const MOST_WAITING: usize = 1024;
+/// Lists of candidates kept until their decision comes. A list comes first, and its decision some microseconds
+/// later; a decision that was lost leaves its list behind.
+const KEPT: usize = 1024;
 
-/// What a scheduler had before it, waiting for what came of it.
-#[derive(Debug)]
-struct Waiting {
-    header: CandidatesHeader,
-    states: Vec<State>,
+/// Puts decisions and their candidates together.
+pub(super) struct Decisions {
+    waiting: HashMap<u64, Seen>,
+    order: VecDeque<u64>,
+    memories: Memories,
 }
 
-/// Puts decisions together.
-#[derive(Debug, Default)]
-pub(super) struct Assembly {
-    waiting: HashMap<u64, Waiting>,
-    wrr: Option<WrrMark>,
+/// What a scheduler had before it.
+pub(super) struct Seen {
+    pub(super) header: Box<CandidatesHeader>,
+    pub(super) list: Vec<KernelState>,
 }
 
-impl Assembly {
-    /// Takes note of where the weighted round robin keeps its state, if that is known.
-    pub(super) fn know(&mut self, wrr: Option<WrrMark>) {
-        self.wrr = wrr;
-    }
-
-    /// Takes what a scheduler had before it.
-    pub(super) fn candidates(&mut self, header: CandidatesHeader, states: Vec<State>) {
-        if self.waiting.len() >= MOST_WAITING {
-            self.waiting.clear();
+impl Decisions {
+    /// Nothing is waiting. What a scheduler remembers is read with the help of `source`.
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            memories: Memories::new(source),
         }
-        self.waiting.insert(header.call, Waiting { header, states });
     }
 
-    /// What came of a call, at `time` in ns since the epoch.
-    pub(super) fn decision(&mut self, record: &Record, time: u64) -> Option<Decision> {
-        let total = record.flags & event::TOTAL_CONNECTIONS != 0;
-        let waiting = match record.flags & event::HAS_CANDIDATES {
-            0 => None,
-            _ => self.waiting.remove(&record.call),
-        };
-        let (netns, service) = convert::service(&record.service);
-        let scheduler = Name::from_bytes(&record.scheduler);
-        let (outcome, reason) = outcome(record)?;
-        let candidates = waiting.map(|waiting| {
-            candidates(
-                &waiting,
-                scheduler.as_str(),
-                total,
-                self.wrr.as_ref(),
-                record.destination.pointer,
-            )
-        });
-        Some(Decision {
-            time,
+    /// Keeps a list until its decision comes.
+    pub(super) fn keep(&mut self, header: Box<CandidatesHeader>, list: Vec<KernelState>) {
+        if self.order.len() >= KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.waiting.remove(&oldest);
+        }
+        self.order.push_back(header.call);
+        self.waiting.insert(header.call, Seen { header, list });
+    }
+
+    /// A decision, with its candidates if they came.
+    pub(super) fn decision(&mut self, told: &KernelDecision, clock: Clock) -> Decision {
+        let (netns, service) = convert::service(&told.service);
+        let total = told.flags & event::TOTAL_CONNECTIONS != 0;
+        let seen = (told.flags & event::HAS_CANDIDATES != 0)
+            .then(|| self.waiting.remove(&told.call))
+            .flatten();
+        let destination = (told.destination.family != 0).then(|| state(&told.destination, total));
+        let scheduler = Name::from_bytes(&told.scheduler);
+        let (outcome, reason) = reason(told, destination.as_ref(), scheduler.as_str());
+        Decision {
+            time: clock.real(told.time),
             netns,
             service,
             scheduler,
-            client: Address::new(service.family(), record.client),
-            client_port: record.client_port,
-            destination: (record.destination.family != 0).then(|| state(&record.destination, total)),
-            ns: (record.ns != 0).then_some(record.ns),
+            client: Address::new(service.family(), told.client),
+            client_port: told.client_port,
+            destination,
+            ns: (told.ns != 0).then_some(told.ns),
             outcome,
             reason,
-            candidates,
-        })
+            candidates: seen.map(|seen| self.explained(&seen, told, scheduler.as_str(), total)),
+        }
+    }
+
+    fn explained(&self, seen: &Seen, told: &KernelDecision, scheduler: &str, total: bool) -> Candidates {
+        let list: Vec<_> = seen
+            .list
+            .iter()
+            .map(|candidate| state(candidate, total))
+            .collect();
+        let chosen = seen
+            .list
+            .iter()
+            .position(|candidate| candidate.pointer == told.destination.pointer);
+        let more = seen.header.all.saturating_sub(seen.header.count);
+        let before = Before {
+            scheduler,
+            list: &list,
+            more,
+            total_connections: total,
+            memory: self.memories.of(scheduler, seen, &list, told),
+        };
+        explain::explain(&before, chosen)
     }
 }
 
-fn state(state: &State, total: bool) -> DestinationState {
+/// A destination as it was. Where the kernel counts all connections, the inactive ones are the rest.
+fn state(state: &KernelState, total: bool) -> DestinationState {
     DestinationState {
         key: convert::destination(state.family, state.address, state.port),
         weight: u32::try_from(state.weight).unwrap_or(0),
@@ -91,101 +109,44 @@ fn state(state: &State, total: bool) -> DestinationState {
         } else {
             state.other
         },
-        overloaded: state.flags & OVERLOADED != 0,
+        overloaded: state.flags & event::OVERLOADED != 0,
     }
 }
 
-fn candidates(
-    waiting: &Waiting,
+fn reason(
+    told: &KernelDecision,
+    destination: Option<&DestinationState>,
     scheduler: &str,
-    total: bool,
-    wrr: Option<&WrrMark>,
-    taken: u64,
-) -> Candidates {
-    let list: Vec<_> = waiting
-        .states
-        .iter()
-        .map(|candidate| state(candidate, total))
-        .collect();
-    let before = Before {
-        scheduler,
-        list: &list,
-        more: waiting.header.all.saturating_sub(list.len() as u32),
-        total_connections: total,
-        memory: memory(waiting, scheduler, wrr),
-    };
-    let taken = waiting
-        .states
-        .iter()
-        .position(|candidate| taken != 0 && candidate.pointer == taken);
-    explain::explain(&before, taken)
-}
-
-/// What the scheduler remembered; unread where it points to a destination that is not in the list.
-fn memory(waiting: &Waiting, scheduler: &str, wrr: Option<&WrrMark>) -> Memory {
-    let Waiting { header, states } = waiting;
-    let place = |node: u64| {
-        if node == header.list {
-            return Some(None);
-        }
-        let offset = u64::from(header.list_offset);
-        states
-            .iter()
-            .position(|state| state.pointer.wrapping_add(offset) == node)
-            .map(Some)
-    };
-    match (scheduler, wrr) {
-        ("rr", _) => place(header.scheduler_data).map_or(Memory::Unread, Memory::Last),
-        ("wrr", Some(mark)) => {
-            let number = |field| member(&header.scheduler_state, field);
-            let last = number(mark.cl).and_then(|dest| place(dest.wrapping_add(header.list_offset.into())));
-            match (last, number(mark.cw), number(mark.mw), number(mark.di)) {
-                (Some(last), Some(current), Some(greatest), Some(step)) => Memory::Weighted {
-                    last,
-                    // The kernel's are 32 bits wide, and signed.
-                    current: current as i32,
-                    greatest: greatest as i32,
-                    step: step as i32,
-                },
-                _ => Memory::Unread,
-            }
-        }
-        _ => Memory::Unread,
-    }
-}
-
-/// A member of a structure of which the beginning was read, as a number.
-fn member(bytes: &[u8], field: ipvs_observer_common::layout::Field) -> Option<u64> {
-    let start = usize::from(field.offset);
-    let member = bytes.get(start..start + usize::from(field.size))?;
-    let mut number = [0; 8];
-    number.get_mut(..member.len())?.copy_from_slice(member);
-    Some(u64::from_le_bytes(number))
-}
-
-/// What became of the packet, and why, in words.
-fn outcome(record: &Record) -> Option<(Outcome, String)> {
-    let words = |outcome, words: &str| Some((outcome, words.to_owned()));
-    match record.outcome {
-        event::OUTCOME_SCHEDULED => words(Outcome::Scheduled, ""),
-        event::OUTCOME_TEMPLATE => words(Outcome::Template, ""),
-        event::OUTCOME_NONE => {
-            let said = Name64(&record.message).text();
-            Some(why_none(&record.summary, &said))
-        }
-        event::OUTCOME_UNASKED => words(
-            Outcome::None,
-            "the packet is for no port of the service, or the service has no scheduler",
-        ),
-        event::OUTCOME_FATAL => words(
+) -> (Outcome, String) {
+    match told.outcome {
+        event::OUTCOME_SCHEDULED => (Outcome::Scheduled, String::new()),
+        event::OUTCOME_TEMPLATE => (Outcome::Template, held(destination).to_owned()),
+        event::OUTCOME_FATAL => (
             Outcome::Fatal,
-            "no memory, a persistence engine's refusal, or too many connections",
+            "no memory, too many connections (conn_max), or the persistence engine refused".to_owned(),
         ),
-        _ => None,
+        event::OUTCOME_UNASKED => (
+            Outcome::None,
+            "the packet is for another port than the service's".to_owned(),
+        ),
+        _ if scheduler.is_empty() => (Outcome::None, "the service has no scheduler".to_owned()),
+        _ => nothing(&told.summary, &told.message),
     }
 }
 
-fn why_none(summary: &Summary, said: &str) -> (Outcome, String) {
+/// A template goes on giving what no scheduler would.
+fn held(destination: Option<&DestinationState>) -> &'static str {
+    match destination {
+        Some(state) if state.weight == 0 => {
+            "although the weight is 0 (net.ipv4.vs.expire_quiescent_template would end that)"
+        }
+        Some(state) if state.overloaded => "although it is overloaded",
+        _ => "",
+    }
+}
+
+/// Why a scheduler gave none.
+fn nothing(summary: &Summary, message: &[u8]) -> (Outcome, String) {
     let Summary {
         looked_at,
         drained,
@@ -195,10 +156,11 @@ fn why_none(summary: &Summary, said: &str) -> (Outcome, String) {
     if all == 0 {
         return (Outcome::None, "the service has no real servers".to_owned());
     }
-    if looked_at >= all && drained == looked_at {
+    let whole = looked_at >= all;
+    if whole && drained == looked_at {
         return (Outcome::None, "all weights are 0".to_owned());
     }
-    if looked_at >= all && drained + overloaded == looked_at {
+    if whole && drained + overloaded == looked_at {
         let rest = if drained > 0 {
             format!(", and {drained} have weight 0")
         } else {
@@ -210,10 +172,13 @@ fn why_none(summary: &Summary, said: &str) -> (Outcome, String) {
         );
     }
     let able = looked_at.saturating_sub(drained + overloaded);
-    let said = if said.is_empty() {
-        String::new()
-    } else {
-        format!("the scheduler says \"{said}\", though ")
+    let end = message
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(message.len());
+    let said = match String::from_utf8_lossy(&message[..end]).trim() {
+        "" => String::new(),
+        words => format!("the scheduler says \"{words}\", though "),
     };
     (
         Outcome::None,
@@ -221,31 +186,27 @@ fn why_none(summary: &Summary, said: &str) -> (Outcome, String) {
     )
 }
 
-/// A text of the kernel, to the first NUL.
-struct Name64<'a>(&'a [u8]);
-
-impl Name64<'_> {
-    fn text(&self) -> String {
-        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
-        String::from_utf8_lossy(&self.0[..end]).trim().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use ipvs_observer_common::{
         event::{DECISION, HAS_CANDIDATES, OUTCOME_NONE, OUTCOME_SCHEDULED, TOTAL_CONNECTIONS},
         key::ServiceKey,
-        layout::Field,
     };
 
     use super::*;
 
     const LIST: u64 = 0x9000;
     const OFFSET: u32 = 0x10;
+    const CLOCK: Clock = Clock { ahead: 0 };
 
-    fn record(outcome: u32) -> Record {
-        Record {
+    fn decisions() -> Decisions {
+        Decisions::new(Source::new(Some(Path::new("/nonexistent"))))
+    }
+
+    fn told(outcome: u32) -> KernelDecision {
+        KernelDecision {
             kind: DECISION,
             outcome,
             time: 5,
@@ -262,33 +223,33 @@ mod tests {
             client_port: 4000,
             reserved: 0,
             flags: HAS_CANDIDATES,
-            destination: State::default(),
+            destination: KernelState::default(),
             summary: Summary::default(),
             message: [0; event::MESSAGE],
         }
     }
 
-    fn destination(pointer: u64, weight: i32) -> State {
-        State {
+    fn destination(pointer: u64, weight: i32) -> KernelState {
+        KernelState {
             pointer,
             family: 2,
             port: 8080,
             weight,
             active: 2,
             other: 7,
-            ..State::default()
+            ..KernelState::default()
         }
     }
 
-    fn header() -> CandidatesHeader {
+    fn header(call: u64) -> CandidatesHeader {
         CandidatesHeader {
             kind: event::CANDIDATES,
             count: 2,
-            call: 77,
+            call,
             all: 2,
             service_flags: 0,
             list: LIST,
-            scheduler_data: LIST,
+            scheduler_data: 0x1000 + u64::from(OFFSET),
             scheduler_state: [0; event::SCHEDULER_STATE],
             target: [0; 16],
             list_offset: OFFSET,
@@ -297,119 +258,99 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_joined_with_what_the_scheduler_had_before_it() {
-        let mut assembly = Assembly::default();
-        let states = vec![destination(0x1000, 1), destination(0x2000, 1)];
-        let header = CandidatesHeader {
-            scheduler_data: 0x1000 + u64::from(OFFSET),
-            ..header()
-        };
-        assembly.candidates(header, states);
-        let mut record = record(OUTCOME_SCHEDULED);
-        record.destination = destination(0x2000, 1);
-        let decision = assembly.decision(&record, 9).expect("a decision");
-        let candidates = decision.candidates.expect("candidates");
+    fn a_decision_is_joined_once_with_what_the_scheduler_had_before_it() {
+        let mut decisions = decisions();
+        decisions.keep(
+            Box::new(header(77)),
+            vec![destination(0x1000, 1), destination(0x2000, 1)],
+        );
+        let mut told = told(OUTCOME_SCHEDULED);
+        told.destination = destination(0x2000, 1);
+        let candidates = decisions.decision(&told, CLOCK).candidates.expect("candidates");
         assert_eq!(candidates.computed, Some(1), "behind the one taken last");
-        assert_eq!(
-            candidates.list.iter().map(|one| one.chosen).collect::<Vec<_>>(),
-            [false, true]
-        );
-        assert!(
-            assembly
-                .decision(&record, 9)
-                .expect("a decision")
-                .candidates
-                .is_none(),
-            "they are used once"
-        );
+        let chosen: Vec<_> = candidates.list.iter().map(|one| one.chosen).collect();
+        assert_eq!(chosen, [false, true]);
+        assert!(decisions.decision(&told, CLOCK).candidates.is_none());
     }
 
     #[test]
     fn inactive_connections_are_what_is_not_active_of_a_total() {
-        let mut record = record(OUTCOME_SCHEDULED);
-        record.destination = destination(0x1000, 1);
-        let inactive = |record: &Record| {
-            let decision = Assembly::default().decision(record, 9).expect("a decision");
-            decision.destination.map(|state| state.inactive)
+        let mut told = told(OUTCOME_SCHEDULED);
+        told.destination = destination(0x1000, 1);
+        let inactive = |told: &KernelDecision| {
+            let destination = decisions().decision(told, CLOCK).destination;
+            destination.map(|state| state.inactive)
         };
-        assert_eq!(inactive(&record), Some(7));
-        record.flags |= TOTAL_CONNECTIONS;
-        assert_eq!(inactive(&record), Some(5));
+        assert_eq!(inactive(&told), Some(7));
+        told.flags |= TOTAL_CONNECTIONS;
+        assert_eq!(inactive(&told), Some(5));
     }
 
     #[test]
-    fn the_weighted_round_robins_state_is_read_member_by_member() {
-        let mark = WrrMark {
-            cl: Field { offset: 0, size: 8 },
-            cw: Field { offset: 8, size: 4 },
-            mw: Field { offset: 12, size: 4 },
-            di: Field { offset: 16, size: 4 },
-        };
-        let mut header = header();
-        header.scheduler_state[..8].copy_from_slice(&(LIST - u64::from(OFFSET)).to_le_bytes());
-        header.scheduler_state[8..12].copy_from_slice(&3i32.to_le_bytes());
-        header.scheduler_state[12..16].copy_from_slice(&3i32.to_le_bytes());
-        header.scheduler_state[16..20].copy_from_slice(&1i32.to_le_bytes());
-        let waiting = Waiting {
-            header,
-            states: vec![destination(0x1000, 1), destination(0x2000, 3)],
-        };
-        let expected = Memory::Weighted {
-            last: None,
-            current: 3,
-            greatest: 3,
-            step: 1,
-        };
-        assert_eq!(memory(&waiting, "wrr", Some(&mark)), expected);
-        assert_eq!(memory(&waiting, "wrr", None), Memory::Unread);
-        assert_eq!(
-            candidates(&waiting, "wrr", false, Some(&mark), 0x2000).computed,
-            Some(1)
+    fn a_template_that_gives_what_no_scheduler_would_says_so() {
+        let mut told = told(event::OUTCOME_TEMPLATE);
+        told.destination = destination(0x1000, 0);
+        let decision = decisions().decision(&told, CLOCK);
+        assert_eq!(decision.outcome, Outcome::Template);
+        assert!(
+            decision.reason.starts_with("although the weight is 0"),
+            "{}",
+            decision.reason
         );
     }
 
     #[test]
     fn nothing_to_take_is_said_in_words() {
         let why = |looked_at, drained, overloaded, all| {
-            let mut record = record(OUTCOME_NONE);
-            record.summary = Summary {
+            let mut told = told(OUTCOME_NONE);
+            told.summary = Summary {
                 looked_at,
                 drained,
                 overloaded,
                 all,
             };
-            let decision = Assembly::default().decision(&record, 9).expect("a decision");
+            told.message[..4].copy_from_slice(b"no!\n");
+            let decision = decisions().decision(&told, CLOCK);
             (decision.outcome, decision.reason)
         };
-        let words = |outcome, text: &str| (outcome, text.to_owned());
-        assert_eq!(
-            why(0, 0, 0, 0),
-            words(Outcome::None, "the service has no real servers")
-        );
-        assert_eq!(why(3, 3, 0, 3), words(Outcome::None, "all weights are 0"));
-        assert_eq!(
-            why(3, 0, 3, 3),
-            words(Outcome::Overloaded, "3 of 3 real servers are overloaded")
-        );
-        assert_eq!(
-            why(3, 1, 2, 3),
-            words(
+        for (summary, outcome, words) in [
+            ((0, 0, 0, 0), Outcome::None, "the service has no real servers"),
+            ((3, 3, 0, 3), Outcome::None, "all weights are 0"),
+            (
+                (3, 0, 3, 3),
                 Outcome::Overloaded,
-                "2 of 3 real servers are overloaded, and 1 have weight 0"
-            )
-        );
-        assert_eq!(
-            why(3, 1, 0, 3),
-            words(Outcome::None, "2 of 3 real servers could take connections")
-        );
+                "3 of 3 real servers are overloaded",
+            ),
+            (
+                (3, 1, 2, 3),
+                Outcome::Overloaded,
+                "2 of 3 real servers are overloaded, and 1 have weight 0",
+            ),
+            (
+                (3, 1, 0, 3),
+                Outcome::None,
+                "the scheduler says \"no!\", though 2 of 3 real servers could take connections",
+            ),
+            // Of those that were not looked at, nothing is said.
+            (
+                (128, 128, 0, 129),
+                Outcome::None,
+                "the scheduler says \"no!\", though 0 of 129 real servers could take connections",
+            ),
+        ] {
+            let (looked_at, drained, overloaded, all) = summary;
+            let expected = (outcome, words.to_owned());
+            assert_eq!(why(looked_at, drained, overloaded, all), expected, "{summary:?}");
+        }
     }
 
     #[test]
     fn candidates_without_their_decision_do_not_pile_up() {
-        let mut assembly = Assembly::default();
+        let mut decisions = decisions();
         for call in 0..10_000 {
-            assembly.candidates(CandidatesHeader { call, ..header() }, Vec::new());
+            decisions.keep(Box::new(header(call)), Vec::new());
         }
-        assert!(assembly.waiting.len() <= MOST_WAITING);
+        assert_eq!((decisions.waiting.len(), decisions.order.len()), (KEPT, KEPT));
+        assert!(decisions.waiting.contains_key(&9_999), "the oldest go first");
     }
 }

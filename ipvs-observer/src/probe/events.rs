@@ -1,4 +1,4 @@
-//! The ring buffer: what leaves the kernel, turned into the model's values.
+//! The ring buffer: what leaves the kernel, record by record, as the programs wrote it.
 
 use std::{io, mem::size_of, time::Duration};
 
@@ -7,67 +7,46 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use ipvs_observer_common::event::{
-    self, CandidatesHeader, Change as KernelChange, Decision as KernelDecision, DestinationState as State,
+    self, CandidatesHeader, Change, Decision, DestinationState, MOST_CANDIDATES,
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    time::{ClockId, clock_gettime},
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{btf::WrrMark, convert, decisions::Assembly};
-use crate::model::{Action, Change, Name, Traced};
+/// Records read at a time.
+const MOST: usize = 1 << 14;
 
 /// The reading end of the ring buffer.
 pub(super) struct Events {
     ring: RingBuf<MapData>,
-    assembly: Assembly,
+}
+
+/// Something that left the kernel.
+pub(super) enum Event {
+    /// A configuration change.
+    Change(Change),
+    /// A scheduling decision.
+    Decision(Box<Decision>),
+    /// What the scheduler had before it, ahead of the decision.
+    Candidates(Box<CandidatesHeader>, Vec<DestinationState>),
 }
 
 impl Events {
     /// The reading end; there is one.
     pub(super) fn new(ring: RingBuf<MapData>) -> Self {
-        Self {
-            ring,
-            assembly: Assembly::default(),
-        }
+        Self { ring }
     }
 
-    /// Takes note of where the weighted round robin keeps its state.
-    pub(super) fn know(&mut self, wrr: Option<WrrMark>) {
-        self.assembly.know(wrr);
-    }
-
-    /// Gives everything that is there to `each`.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Traced)) {
-        let clock = Clock::now();
-        while let Some(record) = self.ring.next() {
-            let Some(kind) = record.first_chunk().map(|kind| u32::from_ne_bytes(*kind)) else {
-                continue;
+    /// Gives what is there to `each`, and returns how many records that were; what comes faster than it is read
+    /// waits for the next time.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Event)) -> usize {
+        for read in 0..MOST {
+            let Some(record) = self.ring.next() else {
+                return read;
             };
-            let event = match kind {
-                event::CHANGE => whole::<KernelChange>(&record)
-                    .and_then(|change| change_of(&change, &clock))
-                    .map(Traced::Change),
-                event::DECISION => whole::<KernelDecision>(&record).and_then(|decision| {
-                    let time = clock.real(decision.time);
-                    self.assembly
-                        .decision(&decision, time)
-                        .map(|decision| Traced::Decision(Box::new(decision)))
-                }),
-                event::CANDIDATES => {
-                    if let Some(header) = whole::<CandidatesHeader>(&record) {
-                        let states = record[size_of::<CandidatesHeader>()..].chunks_exact(size_of::<State>());
-                        let states = states.filter_map(whole::<State>).take(header.count as usize);
-                        self.assembly.candidates(header, states.collect());
-                    }
-                    None
-                }
-                _ => None,
-            };
-            if let Some(event) = event {
+            if let Some(event) = decode(&record) {
                 each(event);
             }
         }
+        MOST
     }
 
     /// Waits until something is there; false if nothing came in time.
@@ -82,137 +61,56 @@ impl Events {
     }
 }
 
-/// A record as a value; none if it is shorter.
-fn whole<T: Pod>(record: &[u8]) -> Option<T> {
-    (record.len() >= size_of::<T>()).then(|| {
-        // SAFETY: `Pod` promises that every pattern of bytes is a value, and there are enough of them.
-        unsafe { record.as_ptr().cast::<T>().read_unaligned() }
-    })
-}
-
-/// From the clock of the kernel's events to that of people.
-struct Clock {
-    /// Nanoseconds from the one's zero to the other's.
-    ahead: u64,
-}
-
-impl Clock {
-    /// As it is now: it changes where the machine's time is set, or corrected step by step.
-    fn now() -> Self {
-        let [monotonic, real] = [ClockId::Monotonic, ClockId::Realtime].map(|clock| {
-            let time = clock_gettime(clock);
-            time.tv_sec
-                .cast_unsigned()
-                .wrapping_mul(1_000_000_000)
-                .wrapping_add(time.tv_nsec.cast_unsigned())
-        });
-        Self {
-            ahead: real.wrapping_sub(monotonic),
+/// A record by its kind; none if it is of another build of the programs.
+fn decode(record: &[u8]) -> Option<Event> {
+    match whole::<u32>(record)? {
+        event::CHANGE => whole(record).map(Event::Change),
+        event::DECISION => whole(record).map(|decision| Event::Decision(Box::new(decision))),
+        event::CANDIDATES => {
+            let header: CandidatesHeader = whole(record)?;
+            let list = record.get(size_of::<CandidatesHeader>()..)?;
+            let candidates: Vec<DestinationState> = list
+                .chunks_exact(size_of::<DestinationState>())
+                .take((header.count as usize).min(MOST_CANDIDATES))
+                .filter_map(whole)
+                .collect();
+            Some(Event::Candidates(Box::new(header), candidates))
         }
-    }
-
-    /// Nanoseconds since the epoch.
-    fn real(&self, monotonic: u64) -> u64 {
-        monotonic.wrapping_add(self.ahead)
+        _ => None,
     }
 }
 
-fn change_of(change: &KernelChange, clock: &Clock) -> Option<Change> {
-    let action = match change.action {
-        event::ACTION_ADD_SERVICE => Action::AddService,
-        event::ACTION_EDIT_SERVICE => Action::EditService,
-        event::ACTION_DELETE_SERVICE => Action::DeleteService,
-        event::ACTION_ADD_DESTINATION => Action::AddDestination,
-        event::ACTION_EDIT_DESTINATION => Action::EditDestination,
-        event::ACTION_DELETE_DESTINATION => Action::DeleteDestination,
-        event::ACTION_OVERLOAD => Action::Overload,
-        event::ACTION_RECOVER => Action::Recover,
-        _ => return None,
-    };
-    let (netns, service) = convert::service(&change.key.service);
-    let on_service = matches!(
-        action,
-        Action::AddService | Action::EditService | Action::DeleteService
-    );
-    // The threshold is crossed by a packet or a timer, over whatever process was there.
-    let by_process = !matches!(action, Action::Overload | Action::Recover);
-    Some(Change {
-        time: clock.real(change.time),
-        netns,
-        action,
-        service,
-        destination: (!on_service)
-            .then(|| convert::destination(change.key.family, change.key.address, change.key.port)),
-        weight_before: u32::try_from(change.weight_before).ok(),
-        weight_after: u32::try_from(change.weight_after).ok(),
-        comm: if by_process {
-            Name::from_bytes(&change.comm)
-        } else {
-            Name::default()
-        },
-        pid: if by_process { change.pid } else { 0 },
-        parent_comm: if by_process {
-            Name::from_bytes(&change.parent_comm)
-        } else {
-            Name::default()
-        },
-        parent_pid: if by_process { change.parent_pid } else { 0 },
+/// A value at the beginning of some bytes; none if they are fewer.
+fn whole<T: Pod>(bytes: &[u8]) -> Option<T> {
+    (bytes.len() >= size_of::<T>()).then(|| {
+        // SAFETY: `Pod` promises that every pattern of bytes is a value, and there are enough of them.
+        unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use ipvs_observer_common::event::{self, Change};
+    use ipvs_observer_common::event::{self, CandidatesHeader, DestinationState};
 
-    use super::{Clock, change_of};
-    use crate::model::Action;
+    use super::{Event, decode};
 
     #[test]
-    fn a_change_names_who_made_it_and_what_was_before() {
-        let mut change = Change {
-            kind: event::CHANGE,
-            action: event::ACTION_EDIT_DESTINATION,
-            time: 5,
-            weight_before: 3,
-            weight_after: 0,
-            pid: 42,
-            ..Change::default()
-        };
-        change.comm[..8].copy_from_slice(b"drain.sh");
-        let change = change_of(&change, &Clock { ahead: 1000 }).expect("a known action");
-        assert_eq!(change.action, Action::EditDestination);
-        assert_eq!((change.weight_before, change.weight_after), (Some(3), Some(0)));
-        assert_eq!(
-            (change.comm.as_str(), change.pid, change.time),
-            ("drain.sh", 42, 1005)
-        );
-        assert!(change.destination.is_some());
+    fn a_record_that_is_cut_short_or_of_another_kind_is_none() {
+        assert!(decode(&[]).is_none());
+        assert!(decode(&event::DECISION.to_ne_bytes()).is_none());
+        assert!(decode(&[0xff; 400]).is_none());
     }
 
     #[test]
-    fn nobody_is_named_for_an_overload_which_no_process_made() {
-        let mut change = Change {
-            action: event::ACTION_OVERLOAD,
-            pid: 42,
-            ..Change::default()
-        };
-        change.comm[..5].copy_from_slice(b"nginx");
-        let change = change_of(&change, &Clock { ahead: 0 }).expect("a known action");
-        assert!(change.comm.is_empty() && change.pid == 0);
-    }
-
-    #[test]
-    fn a_service_that_goes_has_no_destination_and_no_weight() {
-        let change = Change {
-            action: event::ACTION_DELETE_SERVICE,
-            weight_before: -1,
-            weight_after: -1,
-            ..Change::default()
-        };
-        let change = change_of(&change, &Clock { ahead: 0 }).expect("a known action");
-        assert_eq!(
-            (change.destination, change.weight_before, change.weight_after),
-            (None, None, None)
-        );
+    fn candidates_are_as_many_as_there_are_whatever_is_said() {
+        let mut record = vec![0; size_of::<CandidatesHeader>() + 2 * size_of::<DestinationState>() + 7];
+        record[..4].copy_from_slice(&event::CANDIDATES.to_ne_bytes());
+        for (said, are) in [(0_u32, 0), (1, 1), (2, 2), (9, 2), (u32::MAX, 2)] {
+            record[4..8].copy_from_slice(&said.to_ne_bytes());
+            let Some(Event::Candidates(_, list)) = decode(&record) else {
+                panic!("candidates");
+            };
+            assert_eq!(list.len(), are, "{said}");
+        }
     }
 }

@@ -10,12 +10,15 @@ mod attach;
 mod availability;
 mod batch;
 mod btf;
+mod changes;
+mod clock;
 mod convert;
 mod counters;
 mod decisions;
 mod diagnostics;
 mod events;
 mod latency;
+mod memory;
 mod modules;
 mod object;
 mod reason;
@@ -33,8 +36,10 @@ pub use object::Sizes;
 use crate::model::{Activity, Netns, Traced};
 use attach::Attached;
 use btf::{Lack, Source};
+use clock::Clock;
 use counters::Counters;
-use events::Events;
+use decisions::Decisions;
+use events::{Event, Events};
 use modules::{Incarnation, Modules};
 use object::Object;
 use reason::Reason;
@@ -91,7 +96,6 @@ impl Tell {
 /// The probes, as far as they could be attached.
 pub struct Probes {
     mode: ProbeMode,
-    tell: Tell,
     source: Source,
     sizes: Sizes,
     control: Control,
@@ -103,6 +107,7 @@ pub struct Probes {
     without_layout: Option<Reason>,
     counters: Option<Counters>,
     events: Option<Events>,
+    decisions: Decisions,
     attached: Attached,
     availability: Availability,
 }
@@ -122,7 +127,6 @@ impl Probes {
         control.namespaces = settings.namespaces.len().min(NAMESPACES) as u32;
         let mut probes = Self {
             mode: settings.mode,
-            tell: settings.tell,
             source: Source::new(settings.btf.as_deref()),
             sizes: settings.sizes,
             control,
@@ -133,6 +137,7 @@ impl Probes {
             without_layout: None,
             counters: None,
             events: None,
+            decisions: Decisions::new(Source::new(settings.btf.as_deref())),
             attached: Attached::new(settings.tell > Tell::Changes),
             availability: Availability::default(),
         };
@@ -192,10 +197,6 @@ impl Probes {
                     .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
             }
         }
-        // A scheduler that came has brought what tells of its state.
-        if let (Some(events), Tell::Candidates) = (&mut self.events, self.tell) {
-            events.know(self.source.wrr_mark());
-        }
         true
     }
 
@@ -212,10 +213,11 @@ impl Probes {
                 .push(format!("the counters of the probes cannot be read: {error}"));
         }
         if let Some(events) = &mut self.events {
+            let clock = Clock::now();
             // Nobody who reads counters asked for decisions.
             events.drain(|event| {
-                if let Traced::Change(change) = event {
-                    activity.changes.push(change);
+                if let Event::Change(told) = event {
+                    activity.changes.extend(changes::change(&told, clock));
                 }
             });
         }
@@ -232,10 +234,32 @@ impl Probes {
         object.diagnostics.drain_into(&mut activity.diagnostics);
     }
 
-    /// Gives every event that is there to `each`, in the order in which they happened on each processor.
-    pub fn events(&mut self, each: impl FnMut(Traced)) {
-        if let Some(events) = &mut self.events {
-            events.drain(each);
+    /// Gives the events that are there to `each`, in the order in which they happened on each processor, and says
+    /// whether there were any. What comes faster than it is read waits for the next time.
+    pub fn events(&mut self, mut each: impl FnMut(Traced)) -> bool {
+        let Some(events) = &mut self.events else {
+            return false;
+        };
+        let (clock, decisions) = (Clock::now(), &mut self.decisions);
+        let read = events.drain(|event| match event {
+            Event::Change(told) => {
+                if let Some(change) = changes::change(&told, clock) {
+                    each(Traced::Change(change));
+                }
+            }
+            Event::Candidates(header, list) => decisions.keep(header, list),
+            Event::Decision(told) => each(Traced::Decision(Box::new(decisions.decision(&told, clock)))),
+        });
+        read > 0
+    }
+
+    /// Lets no more events leave the kernel. What has left it can still be read, and then all is told: what was
+    /// seen and what was lost is what was made.
+    pub fn fall_silent(&mut self) {
+        self.control.events = 0;
+        if let Some(object) = &mut self.object {
+            // Where that cannot be said, events go on, and there are more of them than were waited for.
+            let _ = counters::orders(object, &self.control);
         }
     }
 

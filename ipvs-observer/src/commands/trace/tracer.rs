@@ -169,8 +169,10 @@ impl Tracer {
                 self.look_for_losses(outputs);
             }
         }
-        // What was made before the end belongs to the trace.
-        self.forward(outputs);
+        // What was made before the end belongs to the trace, and nothing after it: then what was seen and what was
+        // lost is what was made.
+        self.probes.fall_silent();
+        while self.forward(outputs) {}
         self.look_for_losses(outputs);
         self.summary
     }
@@ -180,7 +182,8 @@ impl Tracer {
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    fn forward(&mut self, outputs: &Outputs) {
+    /// True if there was anything.
+    fn forward(&mut self, outputs: &Outputs) -> bool {
         let Self {
             probes,
             filter,
@@ -191,7 +194,7 @@ impl Tracer {
             ..
         } = self;
         let mut text = Vec::new();
-        probes.events(|event| {
+        let any = probes.events(|event| {
             let full = count.is_some_and(|count| summary.decisions >= count);
             if full || !filter.wants(&event) {
                 return;
@@ -203,6 +206,7 @@ impl Tracer {
             shape.event(&event, names, &mut text);
         });
         shape.send(text, outputs);
+        any
     }
 
     /// Tells of what was lost since the last look.

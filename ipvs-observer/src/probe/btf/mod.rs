@@ -5,9 +5,7 @@
 //! names count.
 
 mod reader;
-#[allow(dead_code, reason = "the state of wrr is for the explanation of decisions")]
 mod resolve;
-#[allow(dead_code, reason = "the state of wrr is for the explanation of decisions")]
 mod source;
 
 #[cfg(test)]

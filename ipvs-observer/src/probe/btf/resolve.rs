@@ -65,7 +65,7 @@ pub(super) fn wrr(find: &mut impl FnMut(&'static str) -> Field) -> WrrMark {
 
 /// A member by its path: a structure, a member of it, members of that. Absent if any step is, or if it does not
 /// fit where offsets are kept.
-fn field(btf: &Btf<'_>, path: &str) -> Field {
+pub(super) fn field(btf: &Btf<'_>, path: &str) -> Field {
     let mut steps = path.split('.');
     let found = steps
         .next()

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     reader::{Btf, Malformed},
-    resolve::{Resolved, WrrMark, layout, wrr_mark},
+    resolve::{Resolved, WrrMark, field, layout, wrr_mark},
 };
 
 const SYSFS: &str = "/sys/kernel/btf";
@@ -60,6 +60,13 @@ impl Source {
     /// Where the state of `wrr` is kept; none where that scheduler is not loaded.
     pub(crate) fn wrr_mark(&self) -> Option<WrrMark> {
         self.with("ip_vs_wrr", wrr_mark).ok()?
+    }
+
+    /// How many pointers an array has, by its path from a structure of a module; none where that is not loaded.
+    pub(crate) fn buckets(&self, module: &str, path: &str) -> Option<u32> {
+        let array = self.with(module, |btf| field(btf, path)).ok()?;
+        let pointer = size_of::<usize>() as u16;
+        array.present().then_some(u32::from(array.size / pointer))
     }
 
     /// Reads in a module's BTF, or in the kernel's alone: what is built in is there.

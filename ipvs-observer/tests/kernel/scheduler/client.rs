@@ -3,9 +3,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::Command,
     sync::{
-        Mutex, OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
         mpsc::{self, Sender},
     },
@@ -24,9 +25,11 @@ pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     static CLIENT: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
     let client = CLIENT.get_or_init(|| Mutex::new(start()));
     let (sender, receiver) = mpsc::channel();
-    let job: Job = Box::new(move || drop(sender.send(work())));
-    client.lock().expect("a client").send(job).expect("a client");
-    receiver.recv().expect("the client did it")
+    let job: Job = Box::new(move || drop(sender.send(catch_unwind(AssertUnwindSafe(work)))));
+    let client = client.lock().unwrap_or_else(PoisonError::into_inner);
+    client.send(job).expect("a client");
+    let outcome = receiver.recv().expect("the client goes on whatever it does");
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn start() -> Sender<Job> {
@@ -39,7 +42,7 @@ fn start() -> Sender<Job> {
         there.1.recv().expect("the links are there");
         shell(
             "ip link set lo up; ip link set client0 up
-             ip addr add 10.7.0.2/24 dev client0; ip -6 addr add fd00:7::2/64 dev client0 nodad
+             ip addr add 10.7.0.2/16 dev client0; ip -6 addr add fd00:7::2/64 dev client0 nodad
              ip route add default via 10.7.0.1; ip -6 route add default via fd00:7::1",
         );
         here.0.send(gettid()).expect("the test waits");
@@ -52,7 +55,7 @@ fn start() -> Sender<Job> {
         "ip link del director0 2>/dev/null || :
          ip link add director0 type veth peer name client0
          ip link set client0 netns {thread}; ip link set director0 up
-         ip addr add 10.7.0.1/24 dev director0; ip -6 addr add fd00:7::1/64 dev director0 nodad
+         ip addr add 10.7.0.1/16 dev director0; ip -6 addr add fd00:7::1/64 dev director0 nodad
          echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"
     ));
     there.0.send(()).expect("the client waits");

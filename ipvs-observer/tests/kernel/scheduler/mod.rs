@@ -9,6 +9,7 @@ mod namespaces;
 mod overload;
 mod picks;
 mod refusals;
+mod trace;
 
 use std::{
     collections::BTreeMap,
