@@ -42,6 +42,7 @@ pub(crate) fn matrix() -> Vec<Series> {
 }
 
 /// `lab`'s arguments.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The kernel: a series as in `6.12`, or `7` for the newest 7.x
