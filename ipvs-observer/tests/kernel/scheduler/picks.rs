@@ -1,6 +1,9 @@
 //! Who was picked.
 
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    net::{SocketAddr, TcpStream},
+    thread,
+};
 
 use ipvs_observer::{
     model::Activity,
@@ -266,4 +269,40 @@ fn a_client_on_the_machine_itself_is_scheduled_in_its_own_process_and_counted_as
     assert_eq!(watch.picks(service), kernel_connections(service, CONNECTIONS));
     assert_eq!(watch.service(service).picks, CONNECTIONS);
     drop(held);
+}
+
+#[test]
+fn no_pick_is_lost_where_processes_and_interrupts_schedule_beside_each_other() {
+    const EACH: u16 = 200;
+    let Some(mut watch) = Watch::whole() else { return };
+    let services = ["-u 10.9.0.1:7010", "-u 10.9.0.1:7011 -p 300"];
+    ipvsadm::restore(&services.map(|service| rules(service, "wlc", WEIGHTS)).concat());
+    watch.read();
+    let ask = |from: u16| {
+        for port in (from..from + 2 * EACH).step_by(2) {
+            client::ask_from("10.9.0.1:7010", port);
+            client::ask_from("10.9.0.1:7011", port + 1);
+        }
+    };
+    thread::scope(|scope| {
+        for thread in 0..2 {
+            scope.spawn(move || ask(40000 + thread * 2 * EACH));
+        }
+        client::run(move || {
+            thread::scope(|scope| {
+                for thread in 0..2 {
+                    scope.spawn(move || ask(50000 + thread * 2 * EACH));
+                }
+            });
+        });
+    });
+    watch.read();
+    let all = 4 * u64::from(EACH);
+    let service = "UDP 10.9.0.1:7010";
+    assert_eq!(watch.picks(service), kernel_connections(service, all));
+    assert_eq!(watch.service(service).picks, all);
+    let persistent = watch.service("UDP 10.9.0.1:7011");
+    assert_eq!(persistent.picks + persistent.template_hits, all);
+    // A client at the director and one beside it, which may both have begun before a template was there.
+    assert!((2..=4).contains(&persistent.picks), "{persistent:?}");
 }
