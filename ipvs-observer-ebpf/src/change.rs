@@ -83,6 +83,10 @@ pub fn update_entry(ctx: &ProbeContext) {
     );
     if added == 0 {
         note_weight(destination);
+    } else if has(layout::DESTINATIONS) {
+        // It begins anew, whatever a packet left behind that was on its way when it was last deleted.
+        let service = key::service(ctx.arg(0).unwrap_or(0));
+        count::forget_destination(&key::destination(service, destination));
     }
 }
 
@@ -242,7 +246,7 @@ fn compare(call: &Call) {
     }
     let key = key::destination(service, call.subject);
     let overloaded = after != 0;
-    count::overload(&key, overloaded, overloaded, now());
+    count::overload(&key, call.subject, overloaded, overloaded);
     let weight = number(call.subject, layout!(destination.weight)) as i32;
     let action = if overloaded {
         event::ACTION_OVERLOAD

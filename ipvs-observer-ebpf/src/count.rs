@@ -10,12 +10,17 @@ use ipvs_observer_common::{
     key::{DestinationKey, ServiceKey},
 };
 
-use crate::maps::{DESTINATIONS, DURATIONS, NO_DURATIONS, SERVICES, health, interval};
+use crate::{
+    call::now,
+    key,
+    maps::{DESTINATIONS, DURATIONS, NO_DURATIONS, SERVICES, health, interval},
+};
 
-/// What became of a packet, and how long the scheduler took if it is known.
+/// What became of a packet, and how long the scheduler took if it is known. `place` is where the kernel has the
+/// service.
 #[inline(always)]
-pub fn outcome(service: &ServiceKey, outcome: u32, asked: bool, ns: Option<u64>) {
-    let Some(counters) = counters(service) else {
+pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: Option<u64>) {
+    let Some(counters) = counters(service, place) else {
         return;
     };
     if asked {
@@ -37,25 +42,25 @@ pub fn outcome(service: &ServiceKey, outcome: u32, asked: bool, ns: Option<u64>)
 
 /// A packet was turned away.
 #[inline(always)]
-pub fn refused(service: &ServiceKey) {
-    if let Some(counters) = counters(service) {
+pub fn refused(service: &ServiceKey, place: u64) {
+    if let Some(counters) = counters(service, place) {
         counters.refused += 1;
     }
 }
 
-/// A destination was chosen.
+/// A destination was chosen. `place` is where the kernel has it.
 #[inline(always)]
-pub fn pick(destination: &DestinationKey) {
-    if let Some(counters) = destination_counters(destination) {
+pub fn pick(destination: &DestinationKey, place: u64) {
+    if let Some(counters) = destination_counters(destination, place) {
         counters.picks += 1;
     }
 }
 
 /// A destination was seen to be overloaded or not; `became`: just now.
 #[inline(always)]
-pub fn overload(destination: &DestinationKey, overloaded: bool, became: bool, now: u64) {
-    if let Some(counters) = destination_counters(destination) {
-        counters.overload_seen = now & !1 | u64::from(overloaded);
+pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, became: bool) {
+    if let Some(counters) = destination_counters(destination, place) {
+        counters.overload_seen = now() & !1 | u64::from(overloaded);
         if became {
             counters.overloads += 1;
         }
@@ -75,10 +80,15 @@ pub fn forget_destination(destination: &DestinationKey) {
     let _ = DESTINATIONS.remove(destination);
 }
 
+/// The counters of a service. What was deleted with this packet still on its way is not made anew: nobody would
+/// delete it again.
 #[inline(always)]
-fn counters(service: &ServiceKey) -> Option<&'static mut ServiceCounters> {
+fn counters(service: &ServiceKey, place: u64) -> Option<&'static mut ServiceCounters> {
     let mut counters = SERVICES.get_ptr_mut(service);
     if counters.is_none() {
+        if key::is_service_gone(place) {
+            return None;
+        }
         let _ = SERVICES.insert(service, ServiceCounters::default(), u64::from(BPF_NOEXIST));
         counters = SERVICES.get_ptr_mut(service);
         if counters.is_none() {
@@ -89,10 +99,17 @@ fn counters(service: &ServiceKey) -> Option<&'static mut ServiceCounters> {
     counters.map(|counters| unsafe { &mut *counters })
 }
 
+/// The counters of a destination; likewise.
 #[inline(always)]
-fn destination_counters(destination: &DestinationKey) -> Option<&'static mut DestinationCounters> {
+fn destination_counters(
+    destination: &DestinationKey,
+    place: u64,
+) -> Option<&'static mut DestinationCounters> {
     let mut counters = DESTINATIONS.get_ptr_mut(destination);
     if counters.is_none() {
+        if key::is_gone(place) {
+            return None;
+        }
         let _ = DESTINATIONS.insert(
             destination,
             DestinationCounters::default(),

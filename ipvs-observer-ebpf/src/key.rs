@@ -7,7 +7,7 @@ use ipvs_observer_common::{
 
 use crate::{
     maps::health,
-    read::{address, layout, number, port, raw_address},
+    read::{address, bytes, layout, number, port, raw_address},
 };
 
 /// The key of a service.
@@ -56,6 +56,29 @@ pub fn requested(service: ServiceKey, request: u64) -> DestinationKey {
         port: port(request, layout!(request.port)),
         reserved: 0,
     }
+}
+
+/// Whether a destination was taken out of its service's list: then its link back is one of the addresses that
+/// the kernel writes there so that nobody follows them.
+#[inline(always)]
+pub fn is_gone(destination: u64) -> bool {
+    const POISON: u64 = 0xdead;
+    let list = layout!(destination.n_list);
+    let back = u64::from_ne_bytes(bytes(destination + u64::from(list.offset) + 8));
+    list.present() && back >> 48 == POISON
+}
+
+/// Whether a service was taken out of the table: then it has no scheduler and is not flagged to be there. Either
+/// alone can be so for other reasons.
+#[inline(always)]
+pub fn is_service_gone(service: u64) -> bool {
+    /// `IP_VS_SVC_F_HASHED`.
+    const HASHED: u64 = 2;
+    let (scheduler, flags) = (layout!(service.scheduler), layout!(service.flags));
+    scheduler.present()
+        && number(service, scheduler) == 0
+        && flags.present()
+        && number(service, flags) & HASHED == 0
 }
 
 /// A destination as it is now.

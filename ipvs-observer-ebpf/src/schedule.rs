@@ -4,6 +4,7 @@
 //! the scheduler's own function took and said is handed over to there, by packet.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_log_ebpf::warn;
 use ipvs_observer_common::{
     control,
     event::{self, DestinationState, Summary},
@@ -160,6 +161,14 @@ fn conclude<const TELL: bool>(
     ignored: i32,
 ) {
     let service = key::service(call.subject);
+    if service.family == 0 {
+        // A count under zeros would be somebody else's.
+        warn!(
+            ctx,
+            "a service at {:x} cannot be read, and what became of its packet is not counted", call.subject
+        );
+        return;
+    }
     if !observed(service.netns) {
         return;
     }
@@ -177,11 +186,12 @@ fn conclude<const TELL: bool>(
         event::OUTCOME_NONE
     };
     let asked = verdict.is_some() || outcome == event::OUTCOME_SCHEDULED || outcome == event::OUTCOME_NONE;
-    count::outcome(&service, outcome, asked, verdict.map(|verdict| verdict.ns));
+    let ns = verdict.map(|verdict| verdict.ns);
+    count::outcome(&service, call.subject, outcome, asked, ns);
     if outcome == event::OUTCOME_SCHEDULED && has(layout::DESTINATIONS) {
         let destination = number(connection, layout!(connection.dest));
         let key = key::destination(service, destination);
-        count::pick(&key);
+        count::pick(&key, destination);
         if has(layout::STATE) && look_for_overload() {
             overload_on_scheduling(&key, destination, verdict);
         }
@@ -199,7 +209,7 @@ fn overload_on_scheduling(key: &DestinationKey, destination: u64, verdict: Optio
     }
     let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
     let before = verdict.is_none_or(|verdict| verdict.destination.flags & event::OVERLOADED != 0);
-    count::overload(key, after, after && !before, now());
+    count::overload(key, destination, after, after && !before);
 }
 
 /// Whether the template behind a new connection was there before, so that nobody asked the scheduler.
@@ -278,7 +288,7 @@ pub fn leave_returned(ctx: &RetProbeContext) {
     }
     let service = key::service(call.subject);
     if observed(service.netns) {
-        count::refused(&service);
+        count::refused(&service, call.subject);
     }
 }
 

@@ -167,7 +167,10 @@ fn health(object: &Object) -> Option<Health> {
 
 /// The probes' account of themselves.
 pub(super) fn account(object: &Object) -> Option<ProbeTotals> {
-    health(object).map(|health| totals(&health))
+    health(object).map(|health| ProbeTotals {
+        run_ns: object.run_ns(),
+        ..totals(&health)
+    })
 }
 
 fn totals(health: &Health) -> ProbeTotals {

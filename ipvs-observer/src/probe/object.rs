@@ -3,7 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{MapData, RingBuf},
-    programs::KProbe,
+    programs::{KProbe, Program},
 };
 use ipvs_observer_common::layout::{self, Layout};
 
@@ -77,6 +77,17 @@ impl Object {
         Ok(program)
     }
 
+    /// Nanoseconds that the programs took, where the kernel keeps account of it.
+    pub(super) fn run_ns(&self) -> Option<u64> {
+        let took = self.ebpf.programs().filter_map(|(_, program)| {
+            let Program::KProbe(program) = program else {
+                return None;
+            };
+            program.info().ok().map(|info| info.run_time().as_nanos() as u64)
+        });
+        Some(took.sum()).filter(|&ns| ns > 0)
+    }
+
     /// The reading end of the ring buffer. There is one: the second time there is none.
     pub(super) fn ring(&mut self) -> Option<RingBuf<MapData>> {
         RingBuf::try_from(self.ebpf.take_map("EVENTS")?).ok()
@@ -97,10 +108,9 @@ fn raise_memlock() {
 mod tests {
     use std::path::Path;
 
-    use aya::programs::Program;
     use ipvs_observer_common::layout::Layout;
 
-    use super::{Object, Sizes};
+    use super::{Object, Program, Sizes};
     use crate::probe::btf::Source;
 
     fn verify(layout: &Layout) {

@@ -1,12 +1,16 @@
 //! Who was picked.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
 use ipvs_observer::{
-    model::Activity,
+    model::{Activity, ServiceActivity},
     probe::{ProbeSettings, Probes, Sizes},
 };
 use socket2::{Domain, Socket, Type};
@@ -305,4 +309,34 @@ fn no_pick_is_lost_where_processes_and_interrupts_schedule_beside_each_other() {
     assert_eq!(persistent.picks + persistent.template_hits, all);
     // A client at the director and one beside it, which may both have begun before a template was there.
     assert!((2..=4).contains(&persistent.picks), "{persistent:?}");
+}
+
+#[test]
+fn nothing_is_left_behind_by_what_is_deleted_under_load() {
+    let Some(mut watch) = Watch::whole() else { return };
+    let rules = rules("-u 10.9.0.1:7012", "rr", [1, 1, 1]);
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
+    let load = thread::spawn(move || {
+        client::run(move || {
+            let mut sent = 0_u32;
+            while !told.load(Ordering::Relaxed) {
+                let socket = UdpSocket::bind("10.7.0.2:0").expect("a socket");
+                let _ = socket.send_to(b"anybody?", "10.9.0.1:7012");
+                sent += 1;
+            }
+            sent
+        })
+    });
+    for _ in 0..15 {
+        ipvsadm::restore(&rules);
+        ipvsadm::run(&["-d", "-u", "10.9.0.1:7012", "-r", "10.8.0.1:7000"]);
+        ipvsadm::run(&["-d", "-u", "10.9.0.1:7012", "-r", "10.8.0.2:7000"]);
+        ipvsadm::run(&["-D", "-u", "10.9.0.1:7012"]);
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(load.join().expect("the load ends") > 0);
+    watch.read();
+    assert_eq!(watch.service("UDP 10.9.0.1:7012"), ServiceActivity::default());
+    assert!(watch.destinations("UDP 10.9.0.1:7012").is_empty());
 }
