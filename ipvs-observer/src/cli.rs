@@ -127,6 +127,16 @@ pub struct CollectArgs {
     )]
     services: Vec<ServiceSpec>,
 
+    /// Another network namespace, by its name or a path to it; repeatable. Lines then carry the tag netns
+    #[arg(
+        long = "netns",
+        value_name = "NAME|PATH",
+        value_delimiter = ',',
+        value_parser = settings::netns,
+        env = "IPVS_OBSERVER_NETNS"
+    )]
+    namespaces: Vec<String>,
+
     /// Load the module ip_vs if it is absent
     #[arg(long, env = "IPVS_OBSERVER_LOAD_MODULE", value_parser = BoolishValueParser::new())]
     load_module: bool,
@@ -186,6 +196,7 @@ pub struct TraceArgs {
         long = "netns",
         value_name = "NAME|PATH",
         value_delimiter = ',',
+        value_parser = settings::netns,
         env = "IPVS_OBSERVER_NETNS"
     )]
     namespaces: Vec<String>,
@@ -403,6 +414,7 @@ impl From<CollectArgs> for settings::Collect {
             sizes: args.probing.sizes(),
             btf: args.probing.btf,
             services: args.services,
+            namespaces: args.namespaces,
             outputs: args.outputs,
             backlog: args.backlog,
         }

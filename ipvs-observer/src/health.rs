@@ -70,10 +70,16 @@ pub fn lack(probes: &Availability) -> String {
 /// Tells people of changes.
 #[derive(Debug, Default)]
 pub struct Reporter {
+    netns: Option<String>,
     last: Option<Health>,
 }
 
 impl Reporter {
+    /// For a network namespace that was asked for by name; its messages say so.
+    pub fn of_namespace(netns: Option<String>) -> Self {
+        Self { netns, last: None }
+    }
+
     /// Tells of `health` if it is not what it was.
     pub fn report(&mut self, health: &Health) {
         let same = self.last.as_ref().map_or(*health == Health::default(), |last| {
@@ -82,10 +88,14 @@ impl Reporter {
         if same {
             return;
         }
-        match health.status {
-            Status::Ok => log::write(log::Level::Info, "everything is gathered again"),
-            Status::Degraded => log::write(log::Level::Warning, &health.message),
-            Status::Unavailable => log::write(log::Level::Error, &health.message),
+        let (level, message) = match health.status {
+            Status::Ok => (log::Level::Info, "everything is gathered again"),
+            Status::Degraded => (log::Level::Warning, health.message.as_str()),
+            Status::Unavailable => (log::Level::Error, health.message.as_str()),
+        };
+        match &self.netns {
+            Some(netns) => log::write(level, &format!("network namespace {netns}: {message}")),
+            None => log::write(level, message),
         }
         self.last = Some(health.clone());
     }

@@ -42,6 +42,8 @@ pub struct Collect {
     pub sizes: Sizes,
     /// Only these services; none: all.
     pub services: Vec<ServiceSpec>,
+    /// The network namespaces, by name or path; none: this one.
+    pub namespaces: Vec<String>,
 }
 
 /// What `trace` does.
@@ -198,6 +200,19 @@ pub fn size(text: &str) -> Result<usize, String> {
     number
         .checked_mul(scale)
         .ok_or_else(|| format!("'{text}' is more than a machine has: {EXAMPLES}"))
+}
+
+/// A network namespace, by its name or a path to it.
+///
+/// # Errors
+/// What is wrong with it, with an example.
+pub fn netns(text: &str) -> Result<String, String> {
+    const EXAMPLES: &str = "write it as blue, a name that `ip netns` lists, or /proc/1234/ns/net";
+    match text {
+        "" => Err(format!("an empty name is no network namespace: {EXAMPLES}")),
+        "." | ".." => Err(format!("'{text}' is a folder: {EXAMPLES}")),
+        name => Ok(name.to_owned()),
+    }
 }
 
 /// How many entries a map of the probes has: at least one.
@@ -400,6 +415,19 @@ mod tests {
         for text in ["lots", "-1", "16MB", "MiB", "", "99999999999999GiB"] {
             assert!(
                 matches!(size(text), Err(error) if error.contains("16MiB, 512KiB")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_namespace_has_a_name_or_a_path() {
+        for text in ["blue", "/proc/1234/ns/net", "./net"] {
+            assert_eq!(netns(text), Ok(text.to_owned()));
+        }
+        for text in ["", ".", ".."] {
+            assert!(
+                matches!(netns(text), Err(error) if error.contains("/proc/1234/ns/net")),
                 "{text}"
             );
         }

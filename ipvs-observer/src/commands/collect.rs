@@ -1,6 +1,7 @@
 //! `collect`: gather and write, until told to stop.
 
 mod gather;
+mod namespace;
 
 use std::time::{Duration, Instant};
 

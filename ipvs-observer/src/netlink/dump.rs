@@ -76,6 +76,11 @@ impl Reader {
         self.counters
     }
 
+    /// Closes the socket, which keeps the namespace that it belongs to; the next reading opens another.
+    pub fn let_go(&mut self) {
+        self.socket = None;
+    }
+
     /// Fills `snapshot` with what there is now, keeping services that are `wanted`. What could be had is there
     /// even where this fails.
     ///

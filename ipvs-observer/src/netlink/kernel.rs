@@ -2,15 +2,11 @@
 
 use std::{
     fs, io,
-    os::{
-        fd::{AsRawFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsRawFd, BorrowedFd},
     path::Path,
     time::Duration,
 };
 
-use crate::model::Netns;
 use neli::{
     consts::socket::{Msg, NlFamily},
     socket::NlSocket,
@@ -32,28 +28,6 @@ pub trait Kernel: Send {
     /// # Errors
     /// The system gives no socket.
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>>;
-}
-
-/// The network namespace of the calling thread, by its inode number.
-///
-/// # Errors
-/// `/proc` is not there.
-pub fn namespace() -> io::Result<Netns> {
-    // Inode numbers of namespaces are 32 bits wide in the kernel.
-    fs::metadata("/proc/thread-self/ns/net").map(|file| Netns(file.ino() as u32))
-}
-
-/// A network namespace by its name, as `ip netns` gives it, or by a path to it.
-///
-/// # Errors
-/// There is none.
-pub fn namespace_of(name: &str) -> io::Result<Netns> {
-    let path = if name.contains('/') {
-        Path::new(name).to_owned()
-    } else {
-        Path::new("/run/netns").join(name)
-    };
-    fs::metadata(path).map(|file| Netns(file.ino() as u32))
 }
 
 /// Datagrams to and from generic netlink.

@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod decode;
 mod dump;
 mod kernel;
+mod namespace;
 mod procfs;
 mod recording;
 mod socket;
@@ -15,7 +16,8 @@ mod wire;
 use std::{io, time::Duration};
 
 pub use dump::{Counters, Reader};
-pub use kernel::{Channel, Kernel, Running, namespace, namespace_of};
+pub use kernel::{Channel, Kernel, Running};
+pub use namespace::{enter, namespace, namespace_of};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
@@ -48,6 +50,24 @@ pub enum Failure {
          (systemd: AmbientCapabilities=CAP_NET_ADMIN; file: setcap cap_net_admin+ep; a rootless container cannot)"
     )]
     NotPermitted,
+    /// The network namespace that was asked for is not there.
+    #[error(
+        "there is no such network namespace, so nothing is gathered in it until it comes; `ip netns` lists those \
+         with names"
+    )]
+    NoNamespace,
+    /// Entering another network namespace wants `CAP_SYS_ADMIN`.
+    #[error(
+        "not permitted to enter the network namespace, so nothing is gathered in it; run as root or give \
+         CAP_SYS_ADMIN (systemd: AmbientCapabilities=CAP_SYS_ADMIN; file: setcap cap_sys_admin+ep; container: \
+         --cap-add SYS_ADMIN)"
+    )]
+    NamespaceNotPermitted,
+    /// The network namespace cannot be entered.
+    #[error(
+        "cannot enter the network namespace ({0}), so nothing is gathered in it; the next gather tries again"
+    )]
+    Namespace(io::Error),
     /// No reply came.
     #[error("the kernel did not answer within {0:?}, so this gather is incomplete; the next one asks again")]
     Timeout(Duration),
@@ -87,6 +107,9 @@ impl Failure {
         match self {
             Self::Absent => "ip_vs not loaded",
             Self::NotPermitted => "not permitted (CAP_NET_ADMIN)",
+            Self::NoNamespace => "no such network namespace",
+            Self::NamespaceNotPermitted => "not permitted to enter the network namespace (CAP_SYS_ADMIN)",
+            Self::Namespace(_) => "network namespace cannot be entered",
             Self::Timeout(_) => "netlink timeout",
             Self::Truncated { .. } => "netlink reply truncated",
             Self::Interrupted => "table changed while it was read",

@@ -65,7 +65,8 @@ pub struct ProbeSettings {
     pub btf: Option<PathBuf>,
     /// How large the maps are.
     pub sizes: Sizes,
-    /// The namespaces observed; all of them if empty, and at most thirty.
+    /// The namespaces observed; all of them if empty, or more than the programs have room for: what comes from
+    /// them names its namespace.
     pub namespaces: Vec<Netns>,
     /// What leaves the kernel as it happens.
     pub tell: Tell,
@@ -121,10 +122,7 @@ impl Probes {
             interval: 1,
             ..Control::default()
         };
-        for (place, netns) in control.netns.iter_mut().zip(&settings.namespaces) {
-            *place = netns.0;
-        }
-        control.namespaces = settings.namespaces.len().min(NAMESPACES) as u32;
+        observe(&mut control, &settings.namespaces);
         let mut probes = Self {
             mode: settings.mode,
             source: Source::new(settings.btf.as_deref()),
@@ -198,6 +196,21 @@ impl Probes {
             }
         }
         true
+    }
+
+    /// From now on observes these namespaces, as [`ProbeSettings::namespaces`] has it.
+    pub fn observe(&mut self, namespaces: &[Netns]) {
+        let before = (self.control.namespaces, self.control.netns);
+        observe(&mut self.control, namespaces);
+        if before == (self.control.namespaces, self.control.netns) {
+            return;
+        }
+        if let Some(object) = &mut self.object
+            && let Err(error) = counters::orders(object, &self.control)
+        {
+            self.availability
+                .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
+        }
     }
 
     /// Reads the counters into `activity`. What could not be read is left out, and `activity.diagnostics` says
@@ -321,6 +334,17 @@ impl Probes {
             let (name, consequence) = feature(lack.feature);
             self.availability.missed(name, consequence, &reason);
         }
+    }
+}
+
+fn observe(control: &mut Control, namespaces: &[Netns]) {
+    control.netns = [0; NAMESPACES];
+    control.namespaces = 0;
+    if namespaces.len() <= NAMESPACES {
+        for (place, netns) in control.netns.iter_mut().zip(namespaces) {
+            *place = netns.0;
+        }
+        control.namespaces = namespaces.len() as u32;
     }
 }
 

@@ -12,6 +12,7 @@ mod support;
 
 mod agreement;
 mod ipvsadm;
+mod netns;
 mod observer;
 mod scale;
 mod scheduler;

@@ -1,18 +1,17 @@
 //! One gather: read, join, encode.
 
-use std::{fs, time::Instant};
+use std::{fs, thread, time::Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
 
+use super::namespace::{Namespace, wanted};
 use crate::{
-    correlate::Correlator,
-    health::{self, Health, Reporter},
+    health::{self, Health},
     leave::Held,
     line::Encoder,
     log,
-    model::{Activity, ServiceKey, Snapshot},
-    netlink::{self, Reader},
+    model::{Activity, Netns},
     output,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
     probe::{ProbeMode, ProbeSettings, Probes, Tell},
@@ -25,24 +24,18 @@ pub(super) struct Gatherer {
     schema: Schema,
     precision: Precision,
     services: Vec<ServiceSpec>,
-    reader: Reader,
-    snapshot: Snapshot,
+    namespaces: Vec<Namespace>,
     probes: Option<Held<Probes>>,
     activity: Activity,
-    correlator: Correlator,
     points: Points,
     encoder: Encoder,
-    reporter: Reporter,
 }
 
 impl Gatherer {
     /// # Errors
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
-        let netns = netlink::namespace().context(
-            "cannot tell which network namespace this is, so no probe's count could be told from another's; \
-             mount /proc",
-        )?;
+        let namespaces = namespaces(&settings.namespaces)?;
         let mode = match settings.probes {
             // Counters since the probes were attached say nothing in the one gather right after it.
             ProbeMode::Auto if settings.once => ProbeMode::Off,
@@ -53,7 +46,7 @@ impl Gatherer {
                 mode,
                 btf: settings.btf.clone(),
                 sizes: settings.sizes,
-                namespaces: vec![netns],
+                namespaces: namespaces.iter().map(Namespace::netns).collect(),
                 tell: Tell::Changes,
             }))
         });
@@ -69,14 +62,11 @@ impl Gatherer {
             schema: settings.schema,
             precision: settings.precision,
             services: settings.services.clone(),
-            reader: Reader::default(),
-            snapshot: Snapshot::default(),
+            namespaces,
             probes,
             activity: Activity::default(),
-            correlator: Correlator::new(netns),
             points: Points::new(settings.schema, None),
             encoder: Encoder::new(settings.unsigned),
-            reporter: Reporter::default(),
         })
     }
 
@@ -84,61 +74,84 @@ impl Gatherer {
     pub(super) fn gather(&mut self, skipped: u64, outputs: output::Counters) -> Bytes {
         let timestamp = self.precision.round(trigger::now());
         let begin = Instant::now();
-        let filter = &self.services;
-        let dump = self
-            .reader
-            .read(&mut self.snapshot, &|service| wanted(filter, &service.key));
-        let dumped = Instant::now();
+        self.read_tables();
         self.read_probes();
-        let complete = self.snapshot.services_in_namespace.is_some();
-        let health = Health::of(
-            dump.as_ref().err(),
-            complete,
-            self.probes.as_ref().map(|probes| probes.availability()),
-        );
-        self.reporter.report(&health);
-        let seen = self
-            .probes
-            .as_ref()
-            .filter(|probes| probes.tell_services())
-            .map(|_| Seen {
+        let probes = self.probe_health();
+        let availability = self.probes.as_ref().map(|probes| probes.availability());
+        let tell_services = self.probes.as_ref().is_some_and(|probes| probes.tell_services());
+        let rss_bytes = resident().unwrap_or(0);
+        for namespace in &mut self.namespaces {
+            let encoding = Instant::now();
+            let complete = namespace.snapshot.services_in_namespace.is_some();
+            let health = Health::of(namespace.failure.as_ref(), complete, availability);
+            namespace.reporter.report(&health);
+            self.points.in_netns(namespace.name());
+            let seen = tell_services.then_some(Seen {
                 activity: &self.activity,
-                correlator: &self.correlator,
+                correlator: &namespace.correlator,
             });
-        self.points.snapshot(
-            &mut self.encoder,
-            &self.snapshot,
-            seen,
-            !self.services.is_empty(),
-            timestamp,
-        );
-        if self.schema == Schema::Full {
-            let (ours, filter) = (self.correlator.netns(), &self.services);
+            let filter = &self.services;
+            self.points.snapshot(
+                &mut self.encoder,
+                &namespace.snapshot,
+                seen,
+                !filter.is_empty(),
+                timestamp,
+            );
+            if self.schema != Schema::Full {
+                continue;
+            }
             let changes = self.activity.changes.iter();
-            let ours = changes.filter(|change| change.netns == ours && wanted(filter, &change.service));
-            self.points.changes(&mut self.encoder, ours);
+            let made = changes.filter(|change| namespace.made(change) && wanted(filter, &change.service));
+            self.points.changes(&mut self.encoder, made);
             let observer = Observer {
                 status: health.status,
                 reason: health.reason,
                 gather_ns: nanoseconds(begin),
-                dump_ns: (dumped - begin).as_nanos() as u64,
-                encode_ns: nanoseconds(dumped),
-                dumps: self.reader.counters(),
+                dump_ns: namespace.dump.as_nanos() as u64,
+                encode_ns: nanoseconds(encoding),
+                dumps: namespace.counters(),
                 outputs,
                 gathers_skipped: skipped,
-                rss_bytes: resident().unwrap_or(0),
-                probes: self.probe_health(),
+                rss_bytes,
+                probes,
             };
             self.points.observer(&mut self.encoder, &observer, timestamp);
         }
         self.encoder.take()
     }
 
+    /// The program's own namespace is read here; others side by side, each in a thread that ends in it.
+    fn read_tables(&mut self) {
+        let services = self.services.as_slice();
+        if let [namespace] = self.namespaces.as_mut_slice()
+            && namespace.name().is_none()
+        {
+            return namespace.read(services);
+        }
+        let mut without_thread = Vec::new();
+        thread::scope(|scope| {
+            for (place, namespace) in self.namespaces.iter_mut().enumerate() {
+                let reading = move || namespace.read(services);
+                if let Err(error) = thread::Builder::new().spawn_scoped(scope, reading) {
+                    without_thread.push((place, error));
+                }
+            }
+        });
+        for (place, error) in without_thread {
+            self.namespaces[place].not_read(error);
+        }
+    }
+
     fn read_probes(&mut self) {
         let Some(probes) = &mut self.probes else { return };
         probes.refresh();
+        let observed: Vec<Netns> = self.namespaces.iter().map(Namespace::netns).collect();
+        probes.observe(&observed);
         probes.read(&mut self.activity);
-        self.correlator.advance(&self.activity);
+        for namespace in &mut self.namespaces {
+            namespace.correlator.advance(&self.activity);
+        }
         for message in &self.activity.diagnostics {
             log::write(log::Level::Warning, message);
         }
@@ -154,9 +167,21 @@ impl Gatherer {
     }
 }
 
-/// Whether a service is one of those asked for; none asked for is all.
-fn wanted(filter: &[ServiceSpec], key: &ServiceKey) -> bool {
-    filter.is_empty() || filter.iter().any(|spec| spec.matches(key))
+/// The namespaces asked for, each once; the program's own if none was.
+fn namespaces(asked: &[String]) -> anyhow::Result<Vec<Namespace>> {
+    const NO_PROC: &str = "cannot tell which network namespace this is, so no probe's count could be told from \
+                           another's; mount /proc";
+    if asked.is_empty() {
+        return Ok(vec![Namespace::new(None).context(NO_PROC)?]);
+    }
+    let mut names: Vec<&String> = Vec::new();
+    for name in asked {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let named = names.into_iter().map(|name| Namespace::new(Some(name.clone())));
+    named.map(|namespace| namespace.context(NO_PROC)).collect()
 }
 
 fn nanoseconds(since: Instant) -> u64 {

@@ -35,6 +35,9 @@ pub(super) struct Tracer {
     probes: Held<Probes>,
     activity: Activity,
     filter: Filter,
+    /// The namespaces asked for; none: this one.
+    asked: Vec<String>,
+    /// Those of them that are there. Lines tell of which they are only where some were asked for.
     names: BTreeMap<Netns, String>,
     shape: Shape,
     count: Option<u64>,
@@ -128,7 +131,7 @@ impl Tracer {
             probes,
             activity: Activity::default(),
             filter: settings.filter.clone(),
-            // Only where namespaces were asked for do lines tell of which they are.
+            asked: settings.namespaces.clone(),
             names: if settings.namespaces.is_empty() {
                 BTreeMap::new()
             } else {
@@ -166,6 +169,7 @@ impl Tracer {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.probes.refresh();
+                self.follow_namespaces();
                 self.look_for_losses(outputs);
             }
         }
@@ -187,6 +191,7 @@ impl Tracer {
         let Self {
             probes,
             filter,
+            asked,
             names,
             shape,
             count,
@@ -196,7 +201,9 @@ impl Tracer {
         let mut text = Vec::new();
         let any = probes.events(|event| {
             let full = count.is_some_and(|count| summary.decisions >= count);
-            if full || !filter.wants(&event) {
+            // More namespaces than the programs have room for are told apart here.
+            let elsewhere = !asked.is_empty() && !names.contains_key(&netns(&event));
+            if full || elsewhere || !filter.wants(&event) {
                 return;
             }
             match &event {
@@ -207,6 +214,38 @@ impl Tracer {
         });
         shape.send(text, outputs);
         any
+    }
+
+    /// A namespace that was deleted is a state, and one that comes by its name is traced from then on.
+    fn follow_namespaces(&mut self) {
+        let found = |name: &String| Some((netlink::namespace_of(name).ok()?, name.clone()));
+        let now: BTreeMap<_, _> = self.asked.iter().filter_map(found).collect();
+        if now == self.names {
+            return;
+        }
+        for name in &self.asked {
+            let there = |names: &BTreeMap<_, String>| names.values().any(|found| found == name);
+            match (there(&self.names), there(&now)) {
+                (true, false) => log::write(
+                    log::Level::Warning,
+                    &format!(
+                        "network namespace {name} is gone; nothing is traced in it until it comes again"
+                    ),
+                ),
+                (false, true) => log::write(
+                    log::Level::Info,
+                    &format!("network namespace {name} came, and is traced"),
+                ),
+                _ => {}
+            }
+        }
+        // None at all would be every one.
+        let mut observed: Vec<Netns> = now.keys().copied().collect();
+        if observed.is_empty() {
+            observed.push(Netns::default());
+        }
+        self.probes.observe(&observed);
+        self.names = now;
     }
 
     /// Tells of what was lost since the last look.
@@ -253,14 +292,17 @@ fn namespaces(asked: &[String]) -> anyhow::Result<BTreeMap<Netns, String>> {
     asked.iter().map(find).collect()
 }
 
+fn netns(event: &Traced) -> Netns {
+    match event {
+        Traced::Decision(decision) => decision.netns,
+        Traced::Change(change) => change.netns,
+    }
+}
+
 impl Shape {
     fn event(&mut self, event: &Traced, names: &BTreeMap<Netns, String>, out: &mut Vec<u8>) {
         if let Self::Line(line) = self {
-            let netns = match event {
-                Traced::Decision(decision) => decision.netns,
-                Traced::Change(change) => change.netns,
-            };
-            line.0.in_netns(names.get(&netns).map(String::as_str));
+            line.0.in_netns(names.get(&netns(event)).map(String::as_str));
         }
         match (self, event) {
             (Self::Text(text), event) => text.event(event, out),

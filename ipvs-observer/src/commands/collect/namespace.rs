@@ -1,0 +1,127 @@
+//! One network namespace from gather to gather: its table, and what is known of it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    correlate::Correlator,
+    health::Reporter,
+    model::{Change, Netns, ServiceKey, Snapshot},
+    netlink::{self, Failure, Reader},
+    settings::ServiceSpec,
+};
+
+/// A namespace that is gathered.
+pub(super) struct Namespace {
+    /// The name or path by which it was asked for; none for the one that the program runs in.
+    name: Option<String>,
+    reader: Reader,
+    /// The table as last read.
+    pub(super) snapshot: Snapshot,
+    /// What kept it from being complete.
+    pub(super) failure: Option<Failure>,
+    /// How long it took to read.
+    pub(super) dump: Duration,
+    /// Its scheduler's picks from gather to gather.
+    pub(super) correlator: Correlator,
+    /// Its number at the gather before: what was done to it since is told, also if it is gone.
+    before: Netns,
+    pub(super) reporter: Reporter,
+}
+
+impl Namespace {
+    /// The namespace of the calling thread, or that with a name. One that is not there may come.
+    pub(super) fn new(name: Option<String>) -> io::Result<Self> {
+        let netns = match &name {
+            None => netlink::namespace()?,
+            Some(name) => netlink::namespace_of(name).unwrap_or_default(),
+        };
+        Ok(Self {
+            reader: Reader::default(),
+            snapshot: Snapshot::default(),
+            failure: None,
+            dump: Duration::ZERO,
+            correlator: Correlator::new(netns),
+            before: netns,
+            reporter: Reporter::of_namespace(name.clone()),
+            name,
+        })
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its number; 0, which is no namespace's, while it is not there.
+    pub(super) fn netns(&self) -> Netns {
+        self.correlator.netns()
+    }
+
+    pub(super) fn counters(&self) -> netlink::Counters {
+        self.reader.counters()
+    }
+
+    /// Whether a change was made here since the gather before.
+    pub(super) fn made(&self, change: &Change) -> bool {
+        change.netns == self.netns() || change.netns == self.before
+    }
+
+    /// Reads the table. In a thread of its own where that is not the program's namespace: it ends there.
+    pub(super) fn read(&mut self, services: &[ServiceSpec]) {
+        let begin = Instant::now();
+        self.before = self.netns();
+        self.failure = match self.name.clone() {
+            None => self.read_here(services),
+            Some(name) => self.read_in(&name, services),
+        };
+        self.dump = begin.elapsed();
+    }
+
+    fn read_in(&mut self, name: &str, services: &[ServiceSpec]) -> Option<Failure> {
+        let entered = netlink::enter(name);
+        let netns = match &entered {
+            Ok(netns) => *netns,
+            Err(Failure::NoNamespace) => Netns::default(),
+            // It is there, and the probes can tell its events from others'.
+            Err(_) => netlink::namespace_of(name).unwrap_or_default(),
+        };
+        if netns != self.netns() {
+            // Another namespace by the same name: nothing that was known is of this one.
+            self.correlator = Correlator::new(netns);
+        }
+        match entered {
+            Ok(_) => {
+                let failure = self.read_here(services);
+                self.reader.let_go();
+                failure
+            }
+            Err(failure) => {
+                self.snapshot.clear();
+                Some(failure)
+            }
+        }
+    }
+
+    fn read_here(&mut self, services: &[ServiceSpec]) -> Option<Failure> {
+        let wanted = |key: &ServiceKey| wanted(services, key);
+        let read = self
+            .reader
+            .read(&mut self.snapshot, &|service| wanted(&service.key));
+        read.err()
+    }
+
+    /// That there is no thread to read it with.
+    pub(super) fn not_read(&mut self, error: io::Error) {
+        self.snapshot.clear();
+        self.failure = Some(Failure::Namespace(error));
+        self.dump = Duration::ZERO;
+        self.before = self.netns();
+    }
+}
+
+/// Whether a service is one of those asked for; none asked for is all.
+pub(super) fn wanted(filter: &[ServiceSpec], key: &ServiceKey) -> bool {
+    filter.is_empty() || filter.iter().any(|spec| spec.matches(key))
+}

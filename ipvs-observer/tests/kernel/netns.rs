@@ -1,0 +1,238 @@
+//! Other network namespaces: each with its own numbers, none of them kept.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader, Write},
+    net::UdpSocket,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ipvs_observer::netlink;
+
+use crate::{
+    observer::{self, of, only},
+    support::lines::{self, Line},
+    traffic,
+};
+
+const RULES: &str = "ipvsadm -A -u 10.9.0.1:7070 -s rr
+                     ipvsadm -a -u 10.9.0.1:7070 -r 10.8.0.1:7000 -m -w 3";
+
+fn shell(script: &str) {
+    let status = Command::new("sh").args(["-euc", script]).status();
+    assert!(status.expect("sh").success(), "{script}");
+}
+
+/// What a command prints.
+fn told(script: &str) -> String {
+    let output = Command::new("sh").args(["-euc", script]).output().expect("sh");
+    assert!(output.status.success(), "{script}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A namespace with a name and a table. A pair of links has its other end here: that goes when it goes.
+struct Named(&'static str);
+
+impl Named {
+    fn new(name: &'static str) -> Self {
+        let named = Self(name);
+        shell(&format!(
+            "ip netns add {name}
+             ip link add end-{name} type veth peer name eth0 netns {name}"
+        ));
+        named.inside(|| {
+            shell("ip link set lo up");
+            traffic::addresses();
+            shell(RULES);
+        });
+        named
+    }
+
+    /// Does something in it, in a thread that ends.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                netlink::enter(self.0).expect("root may");
+                work()
+            });
+            there.join().expect("the work there")
+        })
+    }
+
+    /// So many new connections through its virtual server. Nobody answers: what counts is that they were scheduled.
+    fn traffic(&self, connections: usize) {
+        self.inside(|| {
+            for _ in 0..connections {
+                let client = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                client.send_to(b"one way", "10.9.0.1:7070").expect("sending");
+            }
+        });
+    }
+
+    /// Connections as `ipvsadm` has them there.
+    fn connections(&self) -> u64 {
+        let stats = told(&format!("ip netns exec {} ipvsadm -Ln --stats --exact", self.0));
+        let line = stats.lines().find(|line| line.starts_with("UDP"));
+        let words: Vec<_> = line.expect("its service").split_whitespace().collect();
+        words[2].parse().expect("a number")
+    }
+
+    fn delete(&self) {
+        shell(&format!("ip netns del {}", self.0));
+    }
+
+    /// Whether it is destroyed soon, and its end of the links with it.
+    fn goes(&self) -> bool {
+        let end = format!("/sys/class/net/end-{}", self.0);
+        let until = Instant::now() + Duration::from_secs(5);
+        while Path::new(&end).exists() {
+            if Instant::now() > until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+}
+
+/// `collect` that gathers when it is told to.
+struct Collect {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Collect {
+    fn start(args: &[&str]) -> Self {
+        let mut child = observer::command(&[&["collect", "--trigger", "stdin"], args].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ipvs-observer is in the lab's PATH");
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, stdin, stdout }
+    }
+
+    /// The lines of one gather, up to the last of the namespaces' lines about the program.
+    fn gather(&mut self, namespaces: usize) -> Vec<Line> {
+        self.stdin.write_all(b"\n").expect("it reads");
+        let mut found = Vec::new();
+        while of(&found, "ipvs_observer").count() < namespaces {
+            let mut text = String::new();
+            assert!(
+                self.stdout.read_line(&mut text).expect("reading") > 0,
+                "it ended: {found:?}"
+            );
+            found.extend(lines::parse(&text));
+        }
+        found
+    }
+
+    /// Ends it and returns what it said.
+    fn end(self) -> String {
+        drop(self.stdin);
+        let output = self.child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+fn in_netns(lines: &[Line], netns: &str) -> Vec<Line> {
+    let of_netns = lines.iter().filter(|line| line.tag("netns") == netns);
+    of_netns.cloned().collect()
+}
+
+#[test]
+fn each_namespace_has_its_own_lines_and_its_own_picks() {
+    let (blue, red) = (Named::new("blue"), Named::new("red"));
+    // The third is blue once more, by a path.
+    let path = "/run/netns/blue";
+    let mut collect = Collect::start(&["--netns", "blue,red", "--netns", path]);
+    collect.gather(3);
+    blue.traffic(3);
+    red.traffic(7);
+    // The kernel sums its counters up every two seconds.
+    thread::sleep(Duration::from_secs(3));
+    let lines = collect.gather(3);
+    for line in &lines {
+        assert!(!line.tag("netns").is_empty(), "{line:?}");
+    }
+    let series: HashSet<_> = lines.iter().map(Line::series).collect();
+    assert_eq!(series.len(), lines.len(), "a series came twice: {lines:?}");
+    for (netns, named, connections) in [("blue", &blue, 3), ("red", &red, 7), (path, &blue, 3)] {
+        let lines = in_netns(&lines, netns);
+        assert_eq!(named.connections(), connections);
+        let server = only(&lines, "ipvs_virtual_server");
+        assert_eq!(server.number("connections"), connections);
+        let real = only(&lines, "ipvs_real_server");
+        assert_eq!((real.tag("netns"), real.number("weight")), (netns, 3));
+        assert_eq!(only(&lines, "ipvs").number("connections"), connections);
+        let state = only(&lines, "ipvs_observer");
+        if state.fields.contains_key("probes") && server.fields.contains_key("schedule_picks") {
+            assert_eq!(server.number("schedule_picks"), connections);
+            assert_eq!(real.number("picks"), connections);
+        } else {
+            assert_eq!(state.text("status"), "degraded", "{state:?}");
+        }
+    }
+    collect.end();
+    for named in [blue, red] {
+        named.delete();
+        assert!(named.goes(), "{} is still there", named.0);
+    }
+}
+
+#[test]
+fn a_namespace_that_is_deleted_goes_at_once_and_is_gathered_when_it_comes_again() {
+    let green = Named::new("green");
+    let mut collect = Collect::start(&["--netns", "green"]);
+    let first = collect.gather(1);
+    assert_eq!(of(&first, "ipvs_virtual_server").count(), 1, "{first:?}");
+    let probed = first[0].fields.contains_key("schedule_picks");
+    green.delete();
+    assert!(green.goes(), "the program keeps it");
+    for _ in 0..2 {
+        let gone = collect.gather(1);
+        let state = only(&gone, "ipvs_observer");
+        assert_eq!(
+            (state.text("status"), state.text("reason"), state.tag("netns")),
+            ("unavailable", "no such network namespace", "green")
+        );
+        assert!(of(&gone, "ipvs_virtual_server").next().is_none(), "{gone:?}");
+    }
+    let green = Named::new("green");
+    collect.gather(1);
+    green.traffic(4);
+    thread::sleep(Duration::from_secs(3));
+    let again = collect.gather(1);
+    assert_ne!(only(&again, "ipvs_observer").text("status"), "unavailable");
+    let server = only(&again, "ipvs_virtual_server");
+    assert_eq!(server.number("connections"), 4);
+    if probed {
+        assert_eq!(server.number("schedule_picks"), 4);
+    }
+    let said = collect.end();
+    let message = "E! network namespace green: there is no such network namespace";
+    assert_eq!(said.matches(message).count(), 1, "{said}");
+    assert!(
+        said.contains("network namespace green: everything is gathered again") || !probed,
+        "{said}"
+    );
+    green.delete();
+    assert!(green.goes());
+}
+
+#[test]
+fn what_is_no_namespace_is_a_state_that_names_it() {
+    let lines = observer::gather(&["--netns", "nowhere,/proc/self/ns/net"]);
+    let state = only(&in_netns(&lines, "nowhere"), "ipvs_observer").clone();
+    assert_eq!(state.text("status"), "unavailable");
+    let own = in_netns(&lines, "/proc/self/ns/net");
+    assert_ne!(only(&own, "ipvs_observer").text("status"), "unavailable");
+    assert!(only(&own, "ipvs").fields.contains_key("virtual_servers"));
+}
