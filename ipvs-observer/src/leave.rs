@@ -19,10 +19,10 @@ static HOLDING: AtomicBool = AtomicBool::new(false);
 pub struct Held<T>(ManuallyDrop<T>);
 
 impl<T> Held<T> {
-    /// Holds it until the end of the process.
-    pub fn new(thing: T) -> Self {
+    /// Holds until the end of the process what `make` makes, and what it has made of it if the end comes before.
+    pub fn new(make: impl FnOnce() -> T) -> Self {
         HOLDING.store(true, Ordering::Relaxed);
-        Self(ManuallyDrop::new(thing))
+        Self(ManuallyDrop::new(make()))
     }
 }
 

@@ -143,11 +143,13 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
         });
     }
     privileges(&mut rows);
-    let probes = Held::new(Probes::attach(&ProbeSettings {
-        mode: ProbeMode::Auto,
-        btf: settings.btf.clone(),
-        ..ProbeSettings::default()
-    }));
+    let probes = Held::new(|| {
+        Probes::attach(&ProbeSettings {
+            mode: ProbeMode::Auto,
+            btf: settings.btf.clone(),
+            ..ProbeSettings::default()
+        })
+    });
     rows.extend(probes.availability().needs().iter().map(|need| {
         let state = match (&need.missing, need.optional) {
             (None, _) => State::Ok,

@@ -3,19 +3,20 @@
 mod gather;
 mod namespace;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::{runtime, task};
 
-use super::stop::Stop;
-use crate::{log, netlink, output::Outputs, settings, system, trigger::Trigger};
+use super::stop::{GRACE, LOOK, Stop, flush};
+use crate::{
+    log, netlink,
+    output::{Outputs, Pending},
+    settings, system,
+    trigger::Trigger,
+};
 use gather::Gatherer;
 
-/// How long a gather under way may go on after the word to stop, and then its lines take to be written.
-const GRACE: Duration = Duration::from_millis(400);
-/// How often it is looked whether the last lines are out.
-const DRAIN: Duration = Duration::from_millis(10);
 /// How long an output that refuses the last lines is waited for.
 const AWAY: Duration = Duration::from_secs(5);
 const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program";
@@ -36,7 +37,6 @@ pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
-    load_module(&settings);
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
     let mut trigger = if settings.once {
@@ -51,19 +51,53 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     )?;
     let gone = outputs.gone();
     tokio::pin!(gone);
+    let end = tokio::select! {
+        end = gathers(settings, &mut stop, &mut trigger, &outputs) => end?,
+        // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
+        () = &mut gone => return Ok(()),
+    };
+    if matches!(end, End::Stopped) {
+        flush(&outputs).await;
+        return Ok(());
+    }
+    tokio::select! {
+        outcome = last_lines(&outputs) => outcome,
+        () = stop.asked() => {
+            flush(&outputs).await;
+            Ok(())
+        }
+        () = &mut gone => Ok(()),
+    }
+}
+
+/// Why no more is gathered.
+enum End {
+    /// All was gathered that was asked for.
+    Done,
+    /// By a signal.
+    Stopped,
+}
+
+async fn gathers(
+    settings: settings::Collect,
+    stop: &mut Stop,
+    trigger: &mut Trigger,
+    outputs: &Outputs,
+) -> anyhow::Result<End> {
     let mut left = settings.count;
-    // Attaching probes takes its time, and the word to stop is heard meanwhile.
-    let mut preparing = task::spawn_blocking(move || Gatherer::new(&settings));
+    // Loading a module and attaching probes take their time, and the word to stop is heard meanwhile.
+    let mut preparing = task::spawn_blocking(move || {
+        load_module(&settings);
+        Gatherer::new(&settings)
+    });
     let mut gatherer = tokio::select! {
         prepared = &mut preparing => prepared.context(BROKE_OFF)??,
-        () = stop.asked() => return Ok(()),
+        () = stop.asked() => return Ok(End::Stopped),
     };
     while left != Some(0) {
         let triggered = tokio::select! {
             biased;
-            () = stop.asked() => return flush(&outputs).await,
-            // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
-            () = &mut gone => return Ok(()),
+            () = stop.asked() => return Ok(End::Stopped),
             triggered = trigger.next() => triggered,
         };
         if !triggered {
@@ -76,32 +110,35 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
         });
         let finished = tokio::select! {
             finished = &mut gathering => finished,
-            () = stop.asked() => match tokio::time::timeout(GRACE, gathering).await {
-                Ok(finished) => {
+            () = stop.asked() => {
+                if let Ok(finished) = tokio::time::timeout(GRACE, gathering).await {
                     outputs.send(&finished.context(BROKE_OFF)?.1);
-                    return flush(&outputs).await;
                 }
-                Err(_) => return flush(&outputs).await,
-            },
+                return Ok(End::Stopped);
+            }
         };
         let (back, lines) = finished.context(BROKE_OFF)?;
         gatherer = back;
         outputs.send(&lines);
         left = left.map(|left| left - 1);
     }
-    // The last lines: a reader that is slow is waited for, an output that refuses them is not for long.
+    Ok(End::Done)
+}
+
+/// Waits for the last lines: for a reader that is slow as long as it takes, for an output that refuses them not long.
+async fn last_lines(outputs: &Outputs) -> anyhow::Result<()> {
     let mut refused = Duration::ZERO;
     loop {
-        tokio::select! {
-            () = stop.asked() => return flush(&outputs).await,
-            () = &mut gone => return Ok(()),
-            () = tokio::time::sleep(DRAIN) => {}
+        match outputs.pending() {
+            Pending::Nothing => return Ok(()),
+            Pending::Slow => {}
+            Pending::Away if refused < AWAY => refused += LOOK,
+            Pending::Away => {
+                let left: Vec<_> = outputs.left().iter().map(ToString::to_string).collect();
+                anyhow::bail!("{}", left.join("; "));
+            }
         }
-        match outputs.drain(Duration::ZERO) {
-            Ok(()) => return Ok(()),
-            Err(left) if left.away && refused >= AWAY => return Err(left.into()),
-            Err(left) => refused += if left.away { DRAIN } else { Duration::ZERO },
-        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -118,17 +155,4 @@ fn load_module(settings: &settings::Collect) {
             ),
         );
     }
-}
-
-/// The end by a signal: what can be written in a moment is, and it is said if something is left.
-async fn flush(outputs: &Outputs) -> anyhow::Result<()> {
-    let until = Instant::now() + GRACE;
-    while let Err(left) = outputs.drain(Duration::ZERO) {
-        if Instant::now() >= until {
-            log::write(log::Level::Warning, &left.to_string());
-            break;
-        }
-        tokio::time::sleep(DRAIN).await;
-    }
-    Ok(())
 }

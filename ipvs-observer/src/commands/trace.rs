@@ -2,23 +2,17 @@
 
 mod tracer;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context;
 use tokio::{runtime, task};
 
-use super::stop::Stop;
-use crate::{log, output::Outputs, settings};
+use super::stop::{GRACE, Stop, flush};
+use crate::{output::Outputs, settings};
 use tracer::Tracer;
-
-/// How long the last events take to be written at the most, after the word to stop.
-const GRACE: Duration = Duration::from_millis(400);
 
 /// Runs until the count or the time is reached, a signal says to stop, or the reader of the output is gone.
 ///
@@ -58,14 +52,7 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     };
     let Some(finished) = summary else { return Ok(()) };
     let summary = finished.context("the trace broke off, which is a mistake in this program")??;
-    let until = Instant::now() + GRACE;
-    while let Err(left) = outputs.drain(Duration::ZERO) {
-        if Instant::now() >= until {
-            log::write(log::Level::Warning, &left.to_string());
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    flush(&outputs).await;
     summary.tell(outputs.counters().dropped);
     Ok(())
 }

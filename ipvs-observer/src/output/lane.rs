@@ -59,6 +59,24 @@ struct State {
     stopping: bool,
 }
 
+impl State {
+    /// Everything is out, or nobody wants it.
+    fn is_done(&self) -> bool {
+        self.closed || (self.backlog.is_empty() && self.in_flight == 0)
+    }
+}
+
+/// Whether lines wait to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pending {
+    /// None.
+    Nothing,
+    /// Some, and their output refuses them.
+    Away,
+    /// Some, and they go out.
+    Slow,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -118,27 +136,38 @@ impl Lane {
         }
     }
 
-    /// Waits until everything is written, its reader is gone, or the time is over. The lines that are left
-    /// then, and why.
-    pub(super) fn drain(&self, until: Instant) -> Result<(), Left> {
+    /// Whether lines wait to be written, and if they do, why.
+    pub(super) fn pending(&self) -> Pending {
+        let state = self.shared.lock();
+        match (state.is_done(), state.away.is_some()) {
+            (true, _) => Pending::Nothing,
+            (false, true) => Pending::Away,
+            (false, false) => Pending::Slow,
+        }
+    }
+
+    /// The lines that are not out. Counts them, which takes its time where they are many.
+    pub(super) fn left(&self) -> Option<Left> {
+        let state = self.shared.lock();
+        if state.is_done() {
+            return None;
+        }
+        Some(Left {
+            output: self.target.to_string(),
+            lines: state.backlog.waiting() + state.in_flight,
+            reason: state
+                .away
+                .clone()
+                .unwrap_or_else(|| "its reader does not read".to_owned()),
+        })
+    }
+
+    /// Waits until everything is written, its reader is gone, or the time is over.
+    pub(super) fn drain(&self, until: Instant) {
         let mut state = self.shared.lock();
-        loop {
-            if state.closed || (state.backlog.is_empty() && state.in_flight == 0) {
-                return Ok(());
-            }
-            let Some(left) = until
-                .checked_duration_since(Instant::now())
-                .filter(|left| !left.is_zero())
-            else {
-                return Err(Left {
-                    output: self.target.to_string(),
-                    lines: state.backlog.waiting() + state.in_flight,
-                    away: state.away.is_some(),
-                    reason: state
-                        .away
-                        .clone()
-                        .unwrap_or_else(|| "its reader does not read".to_owned()),
-                });
+        while !state.is_done() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return;
             };
             state = self
                 .shared
@@ -163,8 +192,6 @@ impl Drop for Lane {
 pub struct Left {
     output: String,
     lines: u64,
-    /// Whether the output refuses them, and is not only slow.
-    pub away: bool,
     reason: String,
 }
 

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-pub use lane::{Counters, Left};
+pub use lane::{Counters, Left, Pending};
 pub use sink::Target;
 
 use lane::Lane;
@@ -62,12 +62,23 @@ impl Outputs {
         sum
     }
 
-    /// Waits until all lines are out, at most so long.
-    ///
-    /// # Errors
-    /// Lines are left, and lost when the process ends.
-    pub fn drain(&self, longest: Duration) -> Result<(), Left> {
+    /// Whether lines wait to be written; where some go out and others do not, that some go out.
+    pub fn pending(&self) -> Pending {
+        let lanes = self.lanes.iter().map(Lane::pending);
+        lanes.max().unwrap_or(Pending::Nothing)
+    }
+
+    /// The lines that are not out, by output: lost when the process ends.
+    pub fn left(&self) -> Vec<Left> {
+        self.lanes.iter().filter_map(Lane::left).collect()
+    }
+
+    /// Waits until all lines are out, at most so long. The lines that are not, by output.
+    pub fn drain(&self, longest: Duration) -> Vec<Left> {
         let until = Instant::now() + longest;
-        self.lanes.iter().try_for_each(|lane| lane.drain(until))
+        for lane in &self.lanes {
+            lane.drain(until);
+        }
+        self.left()
     }
 }

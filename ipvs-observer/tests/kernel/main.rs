@@ -11,6 +11,7 @@
 mod support;
 
 mod agreement;
+mod endurance;
 mod ipvsadm;
 mod netns;
 mod observer;

@@ -42,13 +42,15 @@ impl Gatherer {
             mode => mode,
         };
         let probes = (mode != ProbeMode::Off).then(|| {
-            Held::new(Probes::attach(&ProbeSettings {
-                mode,
-                btf: settings.btf.clone(),
-                sizes: settings.sizes,
-                namespaces: namespaces.iter().map(Namespace::netns).collect(),
-                tell: Tell::Changes,
-            }))
+            Held::new(|| {
+                Probes::attach(&ProbeSettings {
+                    mode,
+                    btf: settings.btf.clone(),
+                    sizes: settings.sizes,
+                    namespaces: namespaces.iter().map(Namespace::netns).collect(),
+                    tell: Tell::Changes,
+                })
+            })
         });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
             let availability = probes.availability();

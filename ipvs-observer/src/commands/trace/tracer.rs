@@ -99,17 +99,19 @@ impl Tracer {
     /// This kernel or these privileges allow no trace.
     pub(super) fn start(settings: &settings::Trace) -> anyhow::Result<Self> {
         let names = namespaces(&settings.namespaces)?;
-        let probes = Held::new(Probes::attach(&ProbeSettings {
-            mode: ProbeMode::Auto,
-            btf: settings.btf.clone(),
-            sizes: settings.sizes,
-            namespaces: names.keys().copied().collect(),
-            tell: if settings.explain {
-                Tell::Candidates
-            } else {
-                Tell::Decisions
-            },
-        }));
+        let probes = Held::new(|| {
+            Probes::attach(&ProbeSettings {
+                mode: ProbeMode::Auto,
+                btf: settings.btf.clone(),
+                sizes: settings.sizes,
+                namespaces: names.keys().copied().collect(),
+                tell: if settings.explain {
+                    Tell::Candidates
+                } else {
+                    Tell::Decisions
+                },
+            })
+        });
         let availability = probes.availability();
         if netlink::present() {
             anyhow::ensure!(
