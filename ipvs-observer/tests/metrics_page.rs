@@ -43,8 +43,9 @@ fn everything() -> Snapshot {
     };
     for key in [
         endpoint,
+        // Of another family than its real server, as only tunnels allow.
         ServiceKey::Fwmark {
-            family: Family::INET6,
+            family: Family::INET,
             mark: 7,
         },
     ] {

@@ -23,7 +23,16 @@ impl Points {
             line.tag_ip("address", ip(key.address, self.schema));
             family_tag(&mut line, key.address.family());
             self.netns_tag(&mut line);
-            line.tag_number("port", key.port).tags(&self.virtual_tags);
+            line.tag_number("port", key.port);
+            // A mark of each family with the same real server by tunnel: two series, which Telegraf's tags would
+            // make one.
+            if self.schema == Schema::Full
+                && matches!(service, ServiceKey::Fwmark { .. })
+                && service.family() != key.address.family()
+            {
+                line.tag("virtual_address_family", service.family());
+            }
+            line.tags(&self.virtual_tags);
             line.signed("active_connections", destination.active)
                 .signed("inactive_connections", destination.inactive);
             telegraf_stats(&mut line, &destination.stats);

@@ -87,6 +87,13 @@ fn make_traffic() -> Vec<std::net::TcpStream> {
 /// Both schemas: names, tags, the eight statistics.
 fn compare_common(lines: &[Line], listings: &Listings, full: bool) {
     let mut servers = BTreeSet::new();
+    let series: BTreeSet<_> = lines.iter().map(Line::series).collect();
+    // Telegraf's tags do not tell the family of a mark from that of its real servers.
+    assert_eq!(
+        series.len() + usize::from(!full),
+        lines.len(),
+        "a series came twice"
+    );
     let mut last = String::new();
     let mut real = 0;
     for line in lines {
@@ -129,6 +136,9 @@ fn compare_common(lines: &[Line], listings: &Listings, full: bool) {
                         name.starts_with(&format!("FWM {}", line.tag("virtual_fwmark"))),
                         "{name}"
                     );
+                    let six = if name.ends_with("IPv6") { "inet6" } else { "inet" };
+                    let differs = full && line.tag("address_family") != six;
+                    assert_eq!(line.tag("virtual_address_family"), if differs { six } else { "" });
                 }
                 real += 1;
                 let find = |table: &BTreeMap<Name, Entry>| numbers(&table[&name].destinations[&destination]);
