@@ -15,6 +15,9 @@ pub struct Health {
     pub orphans: u64,
     /// Calls whose end was not seen: all return slots of the kernel were taken.
     pub abandoned: u64,
+    /// Calls of schedulers whose duration was lost: the packet went on on another CPU, or another was scheduled on
+    /// its CPU before anybody heard.
+    pub durations_lost: u64,
     /// Calls that found no room among those under way.
     pub calls_full: u64,
     /// Counts that found no room for their service.
@@ -84,7 +87,7 @@ macro_rules! sums {
     };
 }
 
-sums!(Health: runs, entries, returns, orphans, abandoned, calls_full, services_full, destinations_full,
+sums!(Health: runs, entries, returns, orphans, abandoned, durations_lost, calls_full, services_full, destinations_full,
     unreadable, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
 
 impl ServiceCounters {
@@ -119,7 +122,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 120, ServiceCounters: 80, DestinationCounters: 24);
+crate::plain!(Health: 128, ServiceCounters: 80, DestinationCounters: 24);
 
 #[cfg(test)]
 mod tests {

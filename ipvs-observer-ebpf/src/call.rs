@@ -62,13 +62,10 @@ pub struct Call {
 /// Remembers a call that begins; the moment is filled in.
 #[inline(always)]
 pub fn begin(ctx: &ProbeContext, function: Function, mut call: Call) -> Call {
-    health(|health| {
-        health.runs += 1;
-        health.entries += 1;
-    });
+    entered();
     call.began = now();
     let key = CallKey {
-        stack: stack_pointer(ctx),
+        stack: stack_at_entry(ctx),
         function: function as u64,
     };
     if CALLS.insert(key, call, u64::from(BPF_NOEXIST)).is_err() {
@@ -86,13 +83,9 @@ pub fn begin(ctx: &ProbeContext, function: Function, mut call: Call) -> Call {
 /// Takes back what was remembered of a call that ends.
 #[inline(always)]
 pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
-    health(|health| {
-        health.runs += 1;
-        health.returns += 1;
-    });
+    left();
     let key = CallKey {
-        // The same stack pointer as at entry, when it pointed to the return address, which is now taken off.
-        stack: stack_pointer(ctx).wrapping_sub(8),
+        stack: stack_at_return(ctx),
         function: function as u64,
     };
     // SAFETY: only the call itself writes or removes its entry, and it is here.
@@ -110,6 +103,37 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
 #[inline(always)]
 pub fn context(ctx: &impl EbpfContext) -> u64 {
     stack_pointer(ctx) >> STACK_BITS
+}
+
+/// Counts the entry of a probed function.
+#[inline(always)]
+pub fn entered() {
+    health(|health| {
+        health.runs += 1;
+        health.entries += 1;
+    });
+}
+
+/// Counts the return of a probed function.
+#[inline(always)]
+pub fn left() {
+    health(|health| {
+        health.runs += 1;
+        health.returns += 1;
+    });
+}
+
+/// The stack pointer of a call that begins.
+#[inline(always)]
+pub fn stack_at_entry(ctx: &ProbeContext) -> u64 {
+    stack_pointer(ctx)
+}
+
+/// The stack pointer of a call that ends, as it was at its entry: then it pointed to the return address, which is
+/// now taken off.
+#[inline(always)]
+pub fn stack_at_return(ctx: &RetProbeContext) -> u64 {
+    stack_pointer(ctx).wrapping_sub(8)
 }
 
 /// Counts a run of a probe that needs no pairing.

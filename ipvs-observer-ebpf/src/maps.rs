@@ -16,7 +16,7 @@ use ipvs_observer_common::{
 use crate::{
     call::{Call, CallKey},
     change::Pending,
-    schedule::{Template, Verdict},
+    schedule::{Last, Template, Verdict},
 };
 
 /// The orders of userspace.
@@ -31,7 +31,13 @@ static HEALTH: PerCpuArray<Health> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static CALLS: HashMap<CallKey, Call> = HashMap::with_max_entries(4096, 0);
 
-/// What the scheduler said of a packet, from its return to that of the function around it.
+/// What the scheduler of this CPU's last packet took. Where that packet goes on on another CPU, or is interrupted
+/// by another that is scheduled here, its duration is lost; that is counted, and nothing else is lost by it.
+#[map]
+pub static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the scheduler said of a packet, from its return to that of the function around it. Only for telling: it
+/// costs more, and loses nothing.
 #[map]
 pub static VERDICTS: HashMap<u64, Verdict> = HashMap::with_max_entries(4096, 0);
 

@@ -15,12 +15,28 @@ use ipvs_observer_common::{
 use crate::{
     call::{self, Call, Function, now},
     candidates, count, decision, key,
-    maps::{MESSAGES, TEMPLATES, VERDICTS, events_wanted, health, look_for_overload, observed},
+    maps::{LAST, MESSAGES, TEMPLATES, VERDICTS, events_wanted, health, look_for_overload, observed},
     packet,
     read::{bytes, has, layout, number, string},
 };
 
-/// What the scheduler said of a packet.
+/// The last call of a scheduler on a CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Last {
+    /// The packet; 0 once what follows was heard.
+    packet: u64,
+    /// Names the call while it lasts; 0 after it.
+    stack: u64,
+    /// When it began, in ns of the monotonic clock.
+    began: u64,
+    /// How long it took.
+    ns: u64,
+    /// The flags of the destination chosen, before this connection.
+    flags: u64,
+}
+
+/// What the scheduler said of a packet, where it will be told.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Verdict {
@@ -32,10 +48,19 @@ pub struct Verdict {
     pub message: u64,
     /// In the event, [`event::HAS_CANDIDATES`].
     pub flags: u64,
-    /// What it chose; all zero unless decisions are told.
+    /// What it chose.
     pub destination: DestinationState,
     /// Why it chose nothing.
     pub summary: Summary,
+}
+
+/// What is known of the scheduler when the function around it returns.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// How long it took.
+    ns: u64,
+    /// The flags of the destination chosen, before this connection.
+    flags: u32,
 }
 
 /// A template that was found good, on the stack where that was.
@@ -72,6 +97,9 @@ pub fn entry(ctx: &ProbeContext) {
 /// A scheduler's `schedule(svc, skb, iph)` begins. `TELL`: its candidates are told where that is wanted.
 #[inline(always)]
 pub fn scheduler_entry<const TELL: bool>(ctx: &ProbeContext) {
+    if !TELL {
+        return last_begins(ctx);
+    }
     let call = call::begin(
         ctx,
         Function::Scheduler,
@@ -82,7 +110,7 @@ pub fn scheduler_entry<const TELL: bool>(ctx: &ProbeContext) {
             ..Call::default()
         },
     );
-    if TELL && wanted(control::CANDIDATES, layout::CANDIDATES) {
+    if wanted(control::CANDIDATES, layout::CANDIDATES) {
         candidates::send(&call);
     }
 }
@@ -90,26 +118,62 @@ pub fn scheduler_entry<const TELL: bool>(ctx: &ProbeContext) {
 /// It ends: the destination chosen, or nothing. `TELL`: what it was like is kept for the telling.
 #[inline(always)]
 pub fn scheduler_returned<const TELL: bool>(ctx: &RetProbeContext) {
-    let Some(call) = call::end(ctx, Function::Scheduler) else {
-        return;
-    };
-    let ended = now();
-    if !has(layout::SERVICES) {
+    let chosen: u64 = ctx.ret();
+    if !TELL {
+        return last_ends(ctx, chosen);
+    }
+    if let Some(call) = call::end(ctx, Function::Scheduler)
+        && has(layout::SERVICES)
+    {
+        let ns = now().wrapping_sub(call.began);
+        remember_verdict(&call, ns, chosen);
+    }
+}
+
+/// Takes note of a scheduler's call that begins, in this CPU's place.
+#[inline(always)]
+fn last_begins(ctx: &ProbeContext) {
+    call::entered();
+    let Some(last) = LAST.get_ptr_mut(0) else { return };
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let last = unsafe { &mut *last };
+    if last.packet != 0 && has(layout::SERVICES) {
+        // Nobody heard of the one before: its packet was interrupted by this one, or went on on another CPU.
+        health(|health| health.durations_lost += 1);
+    }
+    last.packet = ctx.arg(1).unwrap_or(0);
+    last.stack = call::stack_at_entry(ctx);
+    last.began = now();
+}
+
+/// Takes note that it ends.
+#[inline(always)]
+fn last_ends(ctx: &RetProbeContext, chosen: u64) {
+    call::left();
+    let Some(last) = LAST.get_ptr_mut(0) else { return };
+    // SAFETY: as above.
+    let last = unsafe { &mut *last };
+    if last.stack != call::stack_at_return(ctx) {
+        // Counted where its place was taken.
         return;
     }
+    last.stack = 0;
+    last.ns = now().wrapping_sub(last.began);
+    last.flags = flags_before(chosen).into();
+}
+
+#[inline(always)]
+fn remember_verdict(call: &Call, ns: u64, chosen: u64) {
     let mut verdict = Verdict {
-        call: call_name(&call),
-        ns: ended.wrapping_sub(call.began),
+        call: call_name(call),
+        ns,
         message: 0,
         flags: 0,
         destination: DestinationState::default(),
         summary: Summary::default(),
     };
-    let chosen: u64 = ctx.ret();
-    if chosen != 0 && has(layout::STATE) && look_for_overload() {
-        verdict.destination.flags = number(chosen, layout!(destination.flags)) as u32;
-    }
-    if TELL && wanted(control::DECISIONS, layout::DECISIONS) {
+    verdict.destination.flags = flags_before(chosen);
+    if wanted(control::DECISIONS, layout::DECISIONS) {
         if chosen != 0 {
             verdict.destination = key::state(chosen);
         } else {
@@ -129,6 +193,16 @@ pub fn scheduler_returned<const TELL: bool>(ctx: &RetProbeContext) {
     }
 }
 
+/// The flags of the destination chosen, where they are looked at for overloads.
+#[inline(always)]
+fn flags_before(chosen: u64) -> u32 {
+    if chosen != 0 && has(layout::STATE) && look_for_overload() {
+        number(chosen, layout!(destination.flags)) as u32
+    } else {
+        0
+    }
+}
+
 /// `ip_vs_schedule` ends: with a connection, or with a reason why there is none. `TELL`: the decision is told
 /// where that is wanted.
 #[inline(always)]
@@ -139,27 +213,58 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     if !has(layout::SERVICES) {
         return;
     }
-    // SAFETY: one packet is scheduled once at a time, so nobody else changes its entry.
-    let verdict = unsafe { VERDICTS.get(call.packet) };
     let connection: u64 = ctx.ret();
     // The function's own word on why there is no connection: positive if the packet is not to be scheduled.
     let ignored = i32::from_ne_bytes(bytes(call.extra));
-    if connection != 0 || ignored <= 0 {
-        conclude::<TELL>(ctx, &call, verdict, connection, ignored);
-    }
-    if verdict.is_some() {
-        let _ = VERDICTS.remove(call.packet);
+    let scheduled = connection != 0 || ignored <= 0;
+    if TELL {
+        // SAFETY: one packet is scheduled once at a time, so nobody else changes its entry.
+        let verdict = unsafe { VERDICTS.get(call.packet) };
+        if scheduled {
+            let heard = verdict.map(|verdict| Heard {
+                ns: verdict.ns,
+                flags: verdict.destination.flags,
+            });
+            if let Some((service, outcome)) = conclude(ctx, &call, heard, connection, ignored)
+                && wanted(control::DECISIONS, layout::DECISIONS)
+            {
+                decision::send(&call, service, verdict, connection, outcome);
+            }
+        }
+        if verdict.is_some() {
+            let _ = VERDICTS.remove(call.packet);
+        }
+    } else if scheduled {
+        conclude(ctx, &call, last_heard(&call), connection, ignored);
     }
 }
 
+/// What the scheduler took for the packet of a call, if it was the last on this CPU. It is heard once.
 #[inline(always)]
-fn conclude<const TELL: bool>(
+fn last_heard(call: &Call) -> Option<Heard> {
+    let last = LAST.get_ptr_mut(0)?;
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let last = unsafe { &mut *last };
+    // What began before this call was said of another packet that was kept in the same place.
+    if last.packet != call.packet || last.stack != 0 || last.began < call.began {
+        return None;
+    }
+    last.packet = 0;
+    Some(Heard {
+        ns: last.ns,
+        flags: last.flags as u32,
+    })
+}
+
+/// Counts what became of a packet; returns it, with the service, if anybody is to know.
+#[inline(always)]
+fn conclude(
     ctx: &RetProbeContext,
     call: &Call,
-    verdict: Option<&Verdict>,
+    heard: Option<Heard>,
     connection: u64,
     ignored: i32,
-) {
+) -> Option<(ServiceKey, u32)> {
     let service = key::service(call.subject);
     if service.family == 0 {
         // A count under zeros would be somebody else's.
@@ -167,10 +272,10 @@ fn conclude<const TELL: bool>(
             ctx,
             "a service at {:x} cannot be read, and what became of its packet is not counted", call.subject
         );
-        return;
+        return None;
     }
     if !observed(service.netns) {
-        return;
+        return None;
     }
     let outcome = if connection != 0 {
         if has(layout::PERSISTENCE) && template_decided(ctx, connection) {
@@ -180,35 +285,44 @@ fn conclude<const TELL: bool>(
         }
     } else if ignored < 0 {
         event::OUTCOME_FATAL
-    } else if verdict.is_none() && has(layout::DECISIONS) && for_another_port(call, &service) {
+    } else if heard.is_none() && has(layout::DECISIONS) && for_another_port(call, &service) {
         event::OUTCOME_UNASKED
     } else {
         event::OUTCOME_NONE
     };
-    let asked = verdict.is_some() || outcome == event::OUTCOME_SCHEDULED || outcome == event::OUTCOME_NONE;
-    let ns = verdict.map(|verdict| verdict.ns);
-    count::outcome(&service, call.subject, outcome, asked, ns);
+    // Not by what was heard alone, which can be lost. Without persistence nothing fails before the scheduler is
+    // asked; with it, a failure of which nothing was heard is taken for one before.
+    let asked = match outcome {
+        event::OUTCOME_SCHEDULED | event::OUTCOME_NONE => true,
+        event::OUTCOME_FATAL => heard.is_some() || !is_persistent(call),
+        _ => heard.is_some(),
+    };
+    count::outcome(
+        &service,
+        call.subject,
+        outcome,
+        asked,
+        heard.map(|heard| heard.ns),
+    );
     if outcome == event::OUTCOME_SCHEDULED && has(layout::DESTINATIONS) {
         let destination = number(connection, layout!(connection.dest));
         let key = key::destination(service, destination);
         count::pick(&key, destination);
         if has(layout::STATE) && look_for_overload() {
-            overload_on_scheduling(&key, destination, verdict);
+            overload_on_scheduling(&key, destination, heard);
         }
     }
-    if TELL && wanted(control::DECISIONS, layout::DECISIONS) {
-        decision::send(call, service, verdict, connection, outcome);
-    }
+    Some((service, outcome))
 }
 
 /// Finds out from a destination's flags whether this connection filled it.
 #[inline(always)]
-fn overload_on_scheduling(key: &DestinationKey, destination: u64, verdict: Option<&Verdict>) {
+fn overload_on_scheduling(key: &DestinationKey, destination: u64, heard: Option<Heard>) {
     if number(destination, layout!(destination.u_threshold)) == 0 {
         return;
     }
     let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
-    let before = verdict.is_none_or(|verdict| verdict.destination.flags & event::OVERLOADED != 0);
+    let before = heard.is_none_or(|heard| heard.flags & event::OVERLOADED != 0);
     count::overload(key, destination, after, after && !before);
 }
 
@@ -229,8 +343,12 @@ fn template_decided(ctx: &RetProbeContext, connection: u64) -> bool {
 /// refuses them without asking the scheduler.
 #[inline(always)]
 fn for_another_port(call: &Call, service: &ServiceKey) -> bool {
-    let persistent = number(call.subject, layout!(service.flags)) & PERSISTENT != 0;
-    service.fwmark == 0 && !persistent && packet::ends(call).server_port != service.port
+    service.fwmark == 0 && !is_persistent(call) && packet::ends(call).server_port != service.port
+}
+
+#[inline(always)]
+fn is_persistent(call: &Call) -> bool {
+    number(call.subject, layout!(service.flags)) & PERSISTENT != 0
 }
 
 /// `ip_vs_check_template(ct, cdest)` begins.

@@ -21,6 +21,8 @@ pub struct ProbeTotals {
     pub returns: u64,
     /// Calls of which only the beginning or only the end was seen.
     pub unpaired: u64,
+    /// Calls of schedulers whose duration was lost. They are counted all the same.
+    pub durations_lost: u64,
     /// Events that left the kernel.
     pub events: u64,
     /// Events that found no room in the ring buffer.

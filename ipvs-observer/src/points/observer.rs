@@ -95,7 +95,8 @@ impl Points {
                 .unsigned("probe_runs", totals.runs)
                 .unsigned("events", totals.entries)
                 .unsigned("events_lost", totals.turned_away + totals.events_lost)
-                .unsigned("events_unpaired", totals.unpaired);
+                .unsigned("events_unpaired", totals.unpaired)
+                .unsigned("durations_lost", totals.durations_lost);
             if let Some(nanoseconds) = totals.run_ns {
                 line.unsigned("probe_run_ns", nanoseconds);
             }

@@ -180,6 +180,7 @@ fn totals(health: &Health) -> ProbeTotals {
         entries: health.entries,
         returns: health.returns,
         unpaired: health.orphans + health.abandoned,
+        durations_lost: health.durations_lost,
         events: health.decisions + health.changes + health.candidates,
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
         lost: Lost {

@@ -304,9 +304,11 @@ fn no_pick_is_lost_where_processes_and_interrupts_schedule_beside_each_other() {
     let all = 4 * u64::from(EACH);
     let service = "UDP 10.9.0.1:7010";
     assert_eq!(watch.picks(service), kernel_connections(service, all));
-    assert_eq!(watch.service(service).picks, all);
+    let counted = watch.service(service);
+    assert_eq!((counted.picks, counted.calls), (all, all));
     let persistent = watch.service("UDP 10.9.0.1:7011");
     assert_eq!(persistent.picks + persistent.template_hits, all);
+    assert_eq!(persistent.calls, persistent.picks);
     // A client at the director and one beside it, which may both have begun before a template was there.
     assert!((2..=4).contains(&persistent.picks), "{persistent:?}");
 }
