@@ -21,6 +21,7 @@ pub(crate) fn report() -> Result<ExitCode> {
             Purpose::Build => "build",
             Purpose::Lab => "lab",
             Purpose::Test => "test",
+            Purpose::Bench => "bench",
         };
         let state = match &need.missing {
             None => "ok".to_owned(),

@@ -35,7 +35,7 @@ const OVERHEAD: u64 = 300;
 pub(crate) fn run(workspace: &Workspace, kernels: &[Series], limit: Duration) -> Vec<Outcome> {
     println!("== kernel tests");
     let started = Instant::now();
-    let binary = match compile(workspace) {
+    let binary = match compile(workspace, "test", TARGET) {
         Ok(binary) => binary,
         Err(error) => return vec![Outcome::of("kernel tests, compiled", || Err(error))],
     };
@@ -77,38 +77,33 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn compile(workspace: &Workspace) -> Result<PathBuf> {
+/// Compiles a target of the program's package that needs the lab, and returns where it is. `kind`: test or bench.
+pub(crate) fn compile(workspace: &Workspace, kind: &str, target: &str) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
+    if kind == "test" {
+        cargo.args(["test", "--no-run"]);
+    } else {
+        cargo.arg("build");
+    }
     cargo
-        .args([
-            "test",
-            "--quiet",
-            "--release",
-            "--no-run",
-            "-p",
-            "ipvs-observer",
-            "--test",
-            TARGET,
-        ])
-        .args([
-            "--features",
-            "lab-tests",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["--quiet", "--release", "-p", "ipvs-observer"])
+        .args([&format!("--{kind}"), target, "--features", "lab-tests"])
+        .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let output = cargo.output().context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("the kernel tests do not compile");
+        bail!("the {kind} `{target}` does not compile");
     }
-    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo named no binary of the kernel tests")
+    executable(&String::from_utf8_lossy(&output.stdout), target)
+        .with_context(|| format!("cargo named no binary of the {kind} `{target}`"))
 }
 
-/// The test binary's path out of cargo's messages.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The binary's path out of cargo's messages.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == TARGET)
+        .filter(|message| message["target"]["name"] == target)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
@@ -208,8 +203,8 @@ mod tests {
         let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ipvs-observer\"},\"executable\":\"/t/program\"}\n\
                         not json\n\
                         {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kernel\"},\"executable\":\"/t/kernel-1\"}\n";
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/kernel-1")));
-        assert_eq!(executable(""), None);
+        assert_eq!(executable(messages, TARGET), Some(PathBuf::from("/t/kernel-1")));
+        assert_eq!(executable("", TARGET), None);
     }
 
     #[test]

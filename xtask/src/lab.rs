@@ -7,7 +7,7 @@ mod archive;
 pub(crate) mod guest;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;
-mod mirror;
+pub(crate) mod mirror;
 mod modules;
 pub(crate) mod ports;
 pub(crate) mod qemu;

@@ -1,6 +1,7 @@
 //! The project's tasks: building, the lab, the checks. One file per task; this one only names them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bench;
 mod build;
 mod demo;
 mod doctor;
@@ -36,6 +37,8 @@ enum Task {
     Lab(lab::Args),
     /// Show the program's main job in the lab
     Demo(needs::Install),
+    /// Measure a gather beside the raw dump and other programs, and what probes cost a connection
+    Bench(bench::Args),
     /// Run every check there is
     Test(test::Args),
     /// Say what this machine lacks, and the command that gets it
@@ -59,6 +62,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Run(args) => build::run(&args),
         Task::Lab(args) => lab::command(&args),
         Task::Demo(args) => demo::show(args),
+        Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::all(&args),
         Task::Doctor => doctor::report(),
     }

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Lab,
     /// The checks beyond these.
     Test,
+    /// Holding the program against others.
+    Bench,
 }
 
 /// One thing that must be on the machine.
@@ -43,7 +45,7 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 13] = [
+const PROGRAMS: [(&str, Purpose, &str); 14] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
@@ -57,6 +59,7 @@ const PROGRAMS: [(&str, Purpose, &str); 13] = [
     ("bpftool", Purpose::Lab, "bpftool"),
     ("ldd", Purpose::Lab, "libc-bin"),
     ("influxd", Purpose::Test, "influxdb"),
+    ("bpftrace", Purpose::Bench, "bpftrace"),
 ];
 
 /// The keys that the lab's packages are verified with.

@@ -1,11 +1,14 @@
 #!/bin/bash
-# What probes cost on the path of a new connection. Runs in the lab, as root: see docs/performance.md.
+# What probes cost on the path of a new connection. Runs in the lab's basic topology, as root: see
+# docs/performance.md. `cargo xtask bench` runs it.
 #
 #   measure.sh [ROUNDS [CONNECTIONS]]
 #
-# The kernel's own packet generator sends datagrams to a one-packet service (wlc, eight real servers behind a
-# dummy link, direct routing): every datagram is one connection that is received, scheduled and sent on, and as
-# little else as there can be. Prints a table, in Markdown.
+# Two kinds of connection. The shortest: the kernel's own packet generator sends datagrams to a one-packet service
+# (wlc, eight real servers behind a dummy link, direct routing); each is received, scheduled and sent on, and as
+# little else as there can be. A whole one: the client of the topology opens a TCP connection, sends 64 bytes,
+# receives 512, and sees the end of it (wlc, two real servers, masquerading). Prints tables in Markdown, and a line
+# of JSON for each case.
 set -eu
 
 rounds=${1:-1}
@@ -20,9 +23,9 @@ table() {
     sysctl -qw net.ipv6.conf.default.disable_ipv6=1
     modprobe pktgen
     modprobe ip_vs_wlc
-    ip link add client type veth peer name director
+    ip link add source type veth peer name director
     ip link add servers type dummy
-    for link in client director servers; do
+    for link in source director servers; do
         ip link set "$link" up
     done
     ip addr add 10.9.0.1/32 dev lo
@@ -32,12 +35,20 @@ table() {
     for server in 1 2 3 4 5 6 7 8; do
         ipvsadm -a -u 10.9.0.1:53 -r "10.8.0.$server:53" -g
     done
-    echo "add_device client" >/proc/net/pktgen/kpktgend_0
+    ipvsadm -A -t 10.0.0.1:8080 -s wlc
+    for server in 1 2; do
+        ipvsadm -a -t 10.0.0.1:8080 -r "10.2.$server.2:8080" -m
+        ip netns exec rs$server "$here/bench" serve 0.0.0.0:8080 &
+    done
+    mkfifo "$results.go" "$results.took"
+    ip netns exec client "$here/bench" connect 10.0.0.1:8080 $((connections / 5)) <"$results.go" >"$results.took" &
+    exec 7>"$results.go" 8<"$results.took"
+    echo "add_device source" >/proc/net/pktgen/kpktgend_0
     for order in "count $connections" "delay 0" "pkt_size 60" "clone_skb 0" \
         "dst 10.9.0.1" "dst_mac $(cat /sys/class/net/director/address)" \
         "src_min 172.16.0.1" "src_max 172.31.255.254" "flag IPSRC_RND" \
         "udp_dst_min 53" "udp_dst_max 53" "udp_src_min 1024" "udp_src_max 65000" "flag UDPSRC_RND"; do
-        echo "$order" >/proc/net/pktgen/client
+        echo "$order" >/proc/net/pktgen/source
     done
 }
 
@@ -46,8 +57,16 @@ scheduled() {
     cat /sys/class/net/servers/statistics/tx_packets
 }
 
-# One burst; prints the nanoseconds a connection. Fails unless every datagram was scheduled.
-burst() {
+# One burst of whole connections; prints the nanoseconds of one.
+whole() {
+    local ns
+    echo >&7
+    read -r ns <&8
+    echo "$ns"
+}
+
+# One burst of the shortest; likewise. Fails unless every datagram was scheduled.
+shortest() {
     local before after
     before=$(scheduled)
     echo start >/proc/net/pktgen/pgctrl
@@ -56,7 +75,7 @@ burst() {
         echo "sent $connections, scheduled $((after - before))" >&2
         exit 1
     fi
-    awk -v n="$connections" '/Result: OK/ { sub(/\(.*/, "", $3); print $3 * 1000 / n }' /proc/net/pktgen/client
+    awk -v n="$connections" '/Result: OK/ { sub(/\(.*/, "", $3); print $3 * 1000 / n }' /proc/net/pktgen/source
 }
 
 probes() {
@@ -162,22 +181,26 @@ median() {
     sort -n | awk '{ all[NR] = $1 } END { print NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2 }'
 }
 
-# The median of so many bursts.
+# The medians of so many bursts: of the shortest connection and of a whole one.
 measure() {
-    local n ns all=""
-    for ((n = 0; n < bursts; n++)); do
-        ns=$(burst)
-        all="$all$ns "
-    done
-    echo "$all" | tr -s ' ' '\n' | grep . | median
+    local n ns kind
+    for kind in shortest whole; do
+        for ((n = 0; n < bursts; n++)); do
+            ns=$($kind)
+            echo "$ns"
+        done | median
+    done | paste -s -d ' '
 }
 
-# column CASE EXPRESSION: of its rounds, median, lowest and highest of an expression of $2 to $4: the time before
-# it, with it and after it.
+# column CASE EXPRESSION: of its rounds, median, lowest and highest of an expression of the times before it, with it
+# and after it: $2, $4, $6 of the shortest connection, $3, $5, $7 of a whole one.
 column() {
     awk -v name="$1" '$1 == name { print '"$2"' }' "$results" | sort -n | awk '
         { all[NR] = $1 }
-        END { printf "%.2f (%.2f to %.2f)", NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2, all[1], all[NR] }'
+        END {
+            printf "%.3f", NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2
+            if (NR > 1) printf " (%.3f to %.3f)", all[1], all[NR]
+        }'
 }
 
 table
@@ -199,26 +222,32 @@ done
 
 # What the case added in each round, beside what bpftrace by address added in that round.
 awk '
-    { seen[$1]++; added[$1, seen[$1]] = $3 - ($2 + $4) / 2; rounds = seen[$1] }
+    { seen[$1]++; added[$1, seen[$1]] = $4 - ($2 + $6) / 2; rounds = seen[$1] }
     END { for (key in seen) for (r = 1; r <= rounds; r++) print key, added[key, r] / added["address", r] }
 ' "$results" >"$results.added"
 
-echo "kernel $(uname -r), $(nproc) CPUs; $rounds rounds, $bursts bursts each, $connections connections a burst"
+echo "kernel $(uname -r), $(nproc) processors; $rounds rounds, $bursts bursts each, of $connections of the shortest" \
+    "connections and $((connections / 5)) whole ones; nothing attached: $(awk 'NR == 1 { print $2 " and " $3 }' "$results") ns"
 echo
-echo "| attached | time of a connection, beside before and after | added, beside bpftrace by address | nothing attached: after, beside before |"
-echo "|---|---|---|---|"
+echo "| attached | whole connections a second | time of the shortest | added to it, bpftrace by address = 1 | nothing attached afterwards |"
+echo "|---|---|---|---|---|"
 for case in $cases; do
-    echo "| $(words "$case") | $(column "$case" '$3 / (($2 + $4) / 2)') |" \
-        "$(awk -v name="$case" '$1 == name { print $2 }' "$results.added" | median | xargs printf %.2f) |" \
-        "$(column "$case" '$4 / $2') |"
+    added=$(awk -v name="$case" '$1 == name { print $2 }' "$results.added" | median | xargs printf %.2f)
+    echo "| $(words "$case") | $(column "$case" '($3 + $7) / 2 / $5') | $(column "$case" '$4 / (($2 + $6) / 2)') |" \
+        "$added | $(column "$case" '$6 / $2') |"
+    awk -v name="$case" -v added="$added" '$1 == name {
+        printf "{\"attached\":\"%s\",\"whole_ns\":[%s,%s,%s],\"shortest_ns\":[%s,%s,%s],\"added_beside_bpftrace\":%s}\n",
+            name, $3, $5, $7, $2, $4, $6, added }' "$results"
 done
 echo
-echo "| programs of | runs a connection | time in them, beside bpftrace by address |"
-echo "|---|---|---|"
+echo "| programs of | runs a connection | ns in them | bpftrace by address = 1 |"
+echo "|---|---|---|---|"
 sysctl -qw kernel.bpf_stats_enabled=1
 for case in address pointer empty collect trace-held explain-held; do
     run "$case"
-    measure >/dev/null
+    for ((n = 0; n < bursts; n++)); do
+        shortest >/dev/null
+    done
     bpftool prog | awk '/ run_time_ns / && $2 == "kprobe" {
         for (i = 1; i < NF; i++) value[$i] = $(i + 1)
         print value["name"], value["run_time_ns"], value["run_cnt"]
@@ -229,6 +258,9 @@ for case in address pointer empty collect trace-held explain-held; do
     [ "$case" = address ] && all=$ns
     awk -v words="$(words "$case")" -v all="$all" -v n=$((connections * bursts)) '
         { ns += $2; runs += $3 }
-        END { printf "| %s | %.2f | %.2f |\n", words, runs / n, ns / all }' "$results.programs"
+        END {
+            printf "| %s | %.2f | %.0f | %.2f |\n", words, runs / n, ns / n, ns / all
+            printf "{\"programs_of\":\"%s\",\"runs\":%.2f,\"ns\":%.1f}\n", words, runs / n, ns / n
+        }' "$results.programs"
 done
 sysctl -qw kernel.bpf_stats_enabled=0

@@ -164,7 +164,7 @@ fn download(lab: &Path, apt: &Apt, version: &str, packages: &[String]) -> Result
     })
 }
 
-fn unpack(packages: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn unpack(packages: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for package in fs::read_dir(packages)? {
         process::capture(

@@ -1,0 +1,96 @@
+//! The tables, as `ipvsadm -R` takes them, and datagrams through them.
+
+use std::{
+    io::{self, Write},
+    net::UdpSocket,
+    process::{Command, Stdio},
+};
+
+/// So many services with so many real servers each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    pub services: usize,
+    pub destinations: usize,
+}
+
+const PORT: u16 = 53;
+
+impl Table {
+    /// Reads `1000x10`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (services, destinations) = text.split_once('x')?;
+        Some(Self {
+            services: services.parse().ok()?,
+            destinations: destinations.parse().ok()?,
+        })
+    }
+
+    fn service(service: usize) -> String {
+        format!("10.100.{}.{}", service / 250, service % 250 + 1)
+    }
+
+    /// One-packet services: a datagram is a connection, and leaves no entry behind.
+    fn rules(self) -> String {
+        use std::fmt::Write;
+        let mut rules = String::new();
+        for service in 0..self.services {
+            let address = Self::service(service);
+            let _ = writeln!(rules, "-A -u {address}:{PORT} -s rr -o");
+            for destination in 0..self.destinations {
+                let _ = writeln!(
+                    rules,
+                    "-a -u {address}:{PORT} -r 10.200.{}.{}:{PORT} -m -w {}",
+                    service % 250,
+                    destination + 1,
+                    service % 100 + 1
+                );
+            }
+        }
+        rules
+    }
+
+    /// Puts it in the place of what was there.
+    pub fn fill(self) -> io::Result<()> {
+        clear()?;
+        let mut child = Command::new("ipvsadm").arg("-R").stdin(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(self.rules().as_bytes())?;
+        }
+        succeeded("ipvsadm -R", child.wait()?.success())
+    }
+
+    /// Sends `datagrams` to each service.
+    pub fn send(self, datagrams: usize) -> io::Result<()> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        for service in 0..self.services {
+            let to = (Self::service(service), PORT);
+            for _ in 0..datagrams {
+                socket.send_to(b"x", (to.0.as_str(), to.1))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Addresses that lead to the services and to nowhere behind them.
+pub fn network() -> io::Result<()> {
+    let script = "modprobe ip_vs && modprobe ip_vs_rr && modprobe dummy && ip link add servers type dummy && \
+                  ip link set servers up && ip addr add 10.200.255.254/16 dev servers && \
+                  ip route add local 10.100.0.0/16 dev lo && sysctl -qw net.ipv4.neigh.default.gc_thresh3=65536";
+    let status = Command::new("sh").args(["-c", script]).status()?;
+    succeeded("setting up the network", status.success())
+}
+
+/// Leaves no service.
+pub fn clear() -> io::Result<()> {
+    let status = Command::new("ipvsadm").arg("-C").status()?;
+    succeeded("ipvsadm -C", status.success())
+}
+
+fn succeeded(what: &str, success: bool) -> io::Result<()> {
+    if success {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{what} failed")))
+    }
+}

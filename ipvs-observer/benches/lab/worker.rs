@@ -1,0 +1,216 @@
+//! What is measured of our own, each in a process of its own: a line on its standard input is a round, of which it
+//! says what it cost. So memory is its own, and rounds of different workers can be made in turn.
+
+use std::{
+    io::{self, BufRead, Write},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipvs_observer::{
+    correlate::Correlator,
+    line::Encoder,
+    model::{Activity, Snapshot},
+    netlink::{self, Channel, Kernel, Reader, Running},
+    points::{Points, Schema, Seen},
+    probe::{ProbeMode, ProbeSettings, Probes, Sizes},
+};
+
+use crate::{
+    counter::{Costs, From, peak_memory},
+    row::Round,
+};
+
+/// One round of whatever is measured.
+trait Work {
+    fn round(&mut self) -> io::Result<()>;
+}
+
+/// Works as the words say: `floor`, or `gather` with `telegraf` or `probes` behind it.
+pub fn run(words: &[String]) -> io::Result<()> {
+    let has = |word: &str| words.iter().any(|other| other == word);
+    let mut costs = Costs::of(0, From::Now)?;
+    let mut work: Box<dyn Work> = if has("floor") {
+        Box::new(Floor::new()?)
+    } else {
+        Box::new(Gather::new(has("telegraf"), has("probes"))?)
+    };
+    // What is measured is the steady state, in which everything has its room.
+    work.round()?;
+    work.round()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "ready")?;
+    out.flush()?;
+    for line in io::stdin().lock().lines() {
+        line?;
+        let (before, began) = (costs.read()?, Instant::now());
+        work.round()?;
+        let wall = began.elapsed();
+        let cost = costs.read()?.since(before);
+        let round = Round {
+            wall_ns: wall.as_nanos() as u64,
+            cpu_ns: cost.cpu_ns,
+            // Reading the counters takes two calls, of which one comes after the first reading and one before the
+            // second.
+            syscalls: cost.syscalls.saturating_sub(2),
+            peak_bytes: peak_memory(std::process::id())?,
+        };
+        writeln!(out, "{}", serde_json::to_string(&round)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The floor: the dumps that a gather asks for, over one socket, one after the other, and nothing decoded.
+struct Floor {
+    channel: Box<dyn Channel>,
+    requests: Vec<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Floor {
+    fn new() -> io::Result<Self> {
+        let heard = Overhearing::default();
+        Reader::new(Box::new(heard.clone()))
+            .read(&mut Snapshot::default(), &|_| true)
+            .map_err(io::Error::other)?;
+        let mut requests = mem::take(&mut *heard.0.lock().unwrap_or_else(PoisonError::into_inner));
+        requests.retain(|request| request[6..8] == DUMP.to_ne_bytes());
+        Ok(Self {
+            channel: Running.open(PATIENCE)?,
+            requests,
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+const DUMP: u16 = 0x301;
+const DONE: u16 = 3;
+
+impl Work for Floor {
+    fn round(&mut self) -> io::Result<()> {
+        for request in &self.requests {
+            self.channel.send(request)?;
+            loop {
+                let length = self.channel.receive(&mut self.buffer)?;
+                if ends(&self.buffer[..length]) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a datagram ends a dump: the least that a reader must look at.
+fn ends(mut datagram: &[u8]) -> bool {
+    while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
+        if u16::from_ne_bytes([k0, k1]) == DONE {
+            return true;
+        }
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+        datagram = datagram.get((length + 3) & !3..).unwrap_or_default();
+    }
+    false
+}
+
+/// The running kernel, and what it is asked.
+#[derive(Clone, Default)]
+struct Overhearing(Arc<Mutex<Vec<Vec<u8>>>>);
+
+struct Overheard(Box<dyn Channel>, Overhearing);
+
+impl Kernel for Overhearing {
+    fn exists(&mut self, path: &str) -> bool {
+        Running.exists(path)
+    }
+
+    fn read(&mut self, path: &str) -> io::Result<String> {
+        Running.read(path)
+    }
+
+    fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        Ok(Box::new(Overheard(Running.open(timeout)?, self.clone())))
+    }
+}
+
+impl Channel for Overheard {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        let mut heard = self.1.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push(request.to_vec());
+        self.0.send(request)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.receive(buffer)
+    }
+}
+
+/// What `collect` does for each gather, up to the lines.
+struct Gather {
+    reader: Reader,
+    snapshot: Snapshot,
+    probes: Option<Probes>,
+    activity: Activity,
+    correlator: Correlator,
+    points: Points,
+    encoder: Encoder,
+}
+
+impl Gather {
+    fn new(telegraf: bool, probes: bool) -> io::Result<Self> {
+        let netns = netlink::namespace()?;
+        let probes = probes.then(|| {
+            Probes::attach(&ProbeSettings {
+                mode: ProbeMode::On,
+                sizes: Sizes {
+                    services: 20_000,
+                    destinations: 100_000,
+                    ..Sizes::default()
+                },
+                namespaces: vec![netns],
+                ..ProbeSettings::default()
+            })
+        });
+        if probes
+            .as_ref()
+            .is_some_and(|probes| !probes.availability().complete())
+        {
+            return Err(io::Error::other("not all probes can be attached"));
+        }
+        Ok(Self {
+            reader: Reader::default(),
+            snapshot: Snapshot::default(),
+            probes,
+            activity: Activity::default(),
+            correlator: Correlator::new(netns),
+            points: Points::new(if telegraf { Schema::Telegraf } else { Schema::Full }, None),
+            encoder: Encoder::new(false),
+        })
+    }
+}
+
+impl Work for Gather {
+    fn round(&mut self) -> io::Result<()> {
+        const SOME_TIME: u64 = 1_700_000_000_000_000_000;
+        self.reader
+            .read(&mut self.snapshot, &|_| true)
+            .map_err(io::Error::other)?;
+        if let Some(probes) = &mut self.probes {
+            probes.refresh();
+            probes.read(&mut self.activity);
+            self.correlator.advance(&self.activity);
+        }
+        let seen = self.probes.is_some().then_some(Seen {
+            activity: &self.activity,
+            correlator: &self.correlator,
+        });
+        self.points
+            .snapshot(&mut self.encoder, &self.snapshot, seen, false, SOME_TIME);
+        drop(self.encoder.take());
+        Ok(())
+    }
+}

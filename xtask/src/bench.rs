@@ -1,0 +1,214 @@
+//! `bench`: what a gather costs beside the raw dump and beside other programs, and what probes cost the path of a
+//! new connection. In the lab, ways in turn on the same table, medians.
+
+mod report;
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build, kernel_tests,
+    lab::{
+        Added,
+        guest::Topology,
+        initramfs::Load,
+        kernel::{self, Kernel},
+        mirror::Apt,
+        ports::Streams,
+        qemu::Boot,
+        series::Series,
+    },
+    needs::{self, Purpose},
+    process,
+    progress::{say, step},
+    workspace::Workspace,
+};
+use report::Report;
+
+/// `bench`'s arguments.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The kernel; repeatable
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    kernel: Vec<Series>,
+    /// A table as services x real servers of each; repeatable
+    #[arg(long, value_name = "SERVICESxSERVERS", value_parser = table,
+          default_values = ["100x3", "1000x10", "4000x10", "10x250", "20000x5"])]
+    table: Vec<String>,
+    /// Rounds of each way; their median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Write the numbers there too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Let the guest's clock be the machine's and not count instructions: times scatter with the machine's load
+    #[arg(long)]
+    wall_clock: bool,
+    /// Leave out what probes cost the path of a connection
+    #[arg(long)]
+    no_path: bool,
+    /// End a run in the lab that takes longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    timeout: u64,
+    #[command(flatten)]
+    needs: needs::Install,
+}
+
+fn table(text: &str) -> Result<String, String> {
+    let number = |text: &str| text.parse::<u32>().is_ok_and(|number| number > 0);
+    match text.split_once('x') {
+        Some((services, servers)) if number(services) && number(servers) => Ok(text.to_owned()),
+        _ => Err("a table is like 1000x10".to_owned()),
+    }
+}
+
+const EXPORTER: &str = "prometheus-node-exporter";
+/// MiB of the guest: 100,000 real servers several times over.
+const MEMORY: u32 = 4000;
+
+/// The verb.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    needs::ensure(
+        &workspace,
+        &[Purpose::Build, Purpose::Lab, Purpose::Bench],
+        args.needs,
+    )?;
+    build::program(args.needs)?;
+    let binary = kernel_tests::compile(&workspace, "bench", "lab")?;
+    let exporter = exporter(&workspace)?;
+    let mut report = Report::new(!args.wall_clock)?;
+    for series in &args.kernel {
+        let kernel = kernel::ensure(&workspace.lab(), series, false)?;
+        say(&format!("a gather beside others, on {}", kernel.version));
+        let mut command = vec![
+            "/root/bench".to_owned(),
+            "--rounds".to_owned(),
+            args.rounds.to_string(),
+        ];
+        command.extend(["--exporter", "/root/exporter"].map(str::to_owned));
+        command.extend(args.table.iter().cloned());
+        let load = Load {
+            topology: Topology::Empty,
+            command,
+            added: vec![added(&binary, "/root/bench"), added(&exporter, "/root/exporter")],
+        };
+        report.gathers(&kernel.version, &boot(&workspace, &kernel, args, &load)?)?;
+        if !args.no_path {
+            say(&format!("the path of a new connection, on {}", kernel.version));
+            let load = path(&workspace, &binary)?;
+            report.path(&kernel.version, &boot(&workspace, &kernel, args, &load)?)?;
+        }
+    }
+    let text = report.text();
+    io::stdout().write_all(text.as_bytes())?;
+    if let Some(file) = &args.json {
+        fs::write(file, report.json()?).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn added(host: &Path, guest: &str) -> Added {
+    Added {
+        host: host.to_owned(),
+        guest: guest.to_owned(),
+    }
+}
+
+/// The script of `tests/cost`, with what it takes along.
+fn path(workspace: &Workspace, binary: &Path) -> Result<Load> {
+    let mut load = Load {
+        topology: Topology::Basic,
+        command: ["bash", "/root/measure.sh"].map(str::to_owned).to_vec(),
+        added: vec![added(binary, "/root/bench")],
+    };
+    let bpftrace = process::find("bpftrace").context("no bpftrace on this machine")?;
+    load.added.push(added(&bpftrace, "/root/bpftrace"));
+    for file in fs::read_dir(workspace.root.join("ipvs-observer/tests/cost"))? {
+        let file = file?;
+        let guest = format!("/root/{}", file.file_name().to_string_lossy());
+        load.added.push(added(&file.path(), &guest));
+    }
+    Ok(load)
+}
+
+/// Runs a command in the lab and returns what it printed; what it says on stderr is passed on.
+fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> Result<String> {
+    let printed = Printed::default();
+    let boot = Boot {
+        memory: MEMORY,
+        count_instructions: !args.wall_clock,
+        ..Boot::new(kernel.clone(), Duration::from_secs(args.timeout))
+    };
+    let streams = Streams {
+        stdin: Box::new(io::empty()),
+        stdout: Box::new(printed.clone()),
+        ..Streams::own()
+    };
+    let status = boot.run(workspace, load, streams, || {})?;
+    if status != 0 {
+        bail!("the measurement in the lab ended with status {status}");
+    }
+    let bytes = printed.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Debian's node exporter, unpacked and not installed: a package that is installed starts it as a service.
+fn exporter(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.lab().join(EXPORTER);
+    let program = folder.join("usr/bin").join(EXPORTER);
+    if program.is_file() {
+        return Ok(program);
+    }
+    step("fetching Debian's node exporter", || {
+        // The release that the first kernel of the lab is from.
+        let series = "6.12".parse().map_err(anyhow::Error::msg)?;
+        let apt = Apt::new(&workspace.lab(), &series)?;
+        apt.update()?;
+        let packages = folder.join("packages");
+        let _ = fs::remove_dir_all(&folder);
+        apt.download(EXPORTER, &packages)?;
+        kernel::unpack(&packages, &folder)
+    })?;
+    if !program.is_file() {
+        bail!("the package {EXPORTER} has no {}", program.display());
+    }
+    Ok(program)
+}
+
+/// What a guest printed.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        printed.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_table_is_two_numbers_and_neither_is_nothing() {
+        assert_eq!(table("1000x10").as_deref(), Ok("1000x10"));
+        for wrong in ["1000", "x", "0x3", "3x0", "ax3", "1x2x3"] {
+            assert!(table(wrong).is_err(), "{wrong}");
+        }
+    }
+}
