@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
+use super::buffer::Buffer;
 
 /// A place in a line, with escapes of its own.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +18,9 @@ pub(super) enum Escape {
 impl Escape {
     /// Appends `text` with its escapes. Control characters that would end a line become the two characters by
     /// which they are commonly written, everywhere: lines must stay lines for every reader.
-    pub(super) fn append(self, text: &str, buffer: &mut BytesMut) {
+    pub(super) fn append(self, text: &str, buffer: &mut Buffer) {
         if self.needless(text) {
-            buffer.extend_from_slice(text.as_bytes());
+            buffer.append(text.as_bytes());
             return;
         }
         for byte in text.bytes() {
@@ -31,8 +31,8 @@ impl Escape {
                 0x0b => self.control(b'v', buffer),
                 0x0c => self.control(b'f', buffer),
                 0 => {}
-                _ if self.special(byte) => buffer.extend_from_slice(&[b'\\', byte]),
-                _ => buffer.extend_from_slice(&[byte]),
+                _ if self.special(byte) => buffer.append(&[b'\\', byte]),
+                _ => buffer.append(&[byte]),
             }
         }
     }
@@ -52,19 +52,19 @@ impl Escape {
         }
     }
 
-    fn control(self, letter: u8, buffer: &mut BytesMut) {
+    fn control(self, letter: u8, buffer: &mut Buffer) {
         // In a string a backslash is escaped itself.
         if matches!(self, Self::String) {
-            buffer.extend_from_slice(b"\\");
+            buffer.append(b"\\");
         }
-        buffer.extend_from_slice(&[b'\\', letter]);
+        buffer.append(&[b'\\', letter]);
     }
 }
 
 /// Escapes what is formatted through it.
 pub(super) struct Escaped<'a> {
     pub(super) escape: Escape,
-    pub(super) buffer: &'a mut BytesMut,
+    pub(super) buffer: &'a mut Buffer,
 }
 
 impl fmt::Write for Escaped<'_> {

@@ -1,30 +1,34 @@
 //! InfluxDB line protocol: escaping and encoding into one reused buffer.
 //!
-//! Owns: the syntax. Keys are this program's own names and need no escape; values may hold anything. Refuses to know: which measurements there are. Integers are written with `itoa`, everything
-//! else byte by byte; a line costs no allocation once the buffer has grown to a gather's size.
+//! Owns: the syntax. Keys are this program's own names and need no escape; values may hold anything. Refuses to know: which measurements there are. A line costs no allocation once the buffer has grown to a gather's size.
 
 #![allow(
     clippy::inline_always,
     reason = "measured: keys of a known length halve the instructions of a line"
 )]
 
+mod buffer;
 mod escape;
 
 use std::{
     fmt::{self, Write},
+    mem,
     net::IpAddr,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use buffer::Buffer;
 use escape::{Escape, Escaped};
 
 /// Encodes the lines of one gather after the other.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    buffer: BytesMut,
+    buffer: Buffer,
     lines: u64,
     unsigned: bool,
+    /// A time, and the end of a line that has it.
+    end: (u64, [u8; 22], usize),
 }
 
 impl Encoder {
@@ -38,9 +42,14 @@ impl Encoder {
     }
 
     /// Begins a line.
-    pub fn line(&mut self, measurement: &str) -> Line<'_> {
+    #[inline(always)]
+    pub fn line(&mut self, measurement: &'static str) -> Line<'_> {
         let start = self.buffer.len();
-        self.write(measurement, Escape::Measurement);
+        debug_assert!(
+            Escape::Measurement.needless(measurement),
+            "{measurement} is a name of ours"
+        );
+        self.buffer.append(measurement.as_bytes());
         Line {
             encoder: self,
             start,
@@ -60,17 +69,30 @@ impl Encoder {
 
     /// Takes the finished lines. The room comes back when the last holder of the bytes drops them.
     pub fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        self.buffer.take()
     }
 
-    fn write(&mut self, text: &str, escape: Escape) {
-        escape.append(text, &mut self.buffer);
+    /// Ends a line with its time, which most lines of a gather share.
+    #[inline]
+    fn end(&mut self, timestamp: u64) {
+        let (known, end, length) = &mut self.end;
+        if *known != timestamp || *length == 0 {
+            end[0] = b' ';
+            *length = 1 + digits(&mut end[1..], timestamp);
+            end[*length] = b'\n';
+            *length += 1;
+            *known = timestamp;
+        }
+        self.buffer.put::<22>(|room| {
+            room.copy_from_slice(end);
+            *length
+        });
     }
 }
 
 /// Tags encoded once and used in many lines: `,key=value` after `,key=value`.
 #[derive(Debug, Default)]
-pub struct Tags(BytesMut);
+pub struct Tags(Buffer);
 
 impl Tags {
     /// Forgets them and keeps the room.
@@ -95,28 +117,32 @@ impl Tags {
 }
 
 #[inline(always)]
-fn tag_key(buffer: &mut BytesMut, key: &str) {
+fn tag_key(buffer: &mut Buffer, key: &str) {
     debug_assert!(Escape::Key.needless(key), "{key} is a name of ours");
     append_framed(buffer, b',', key);
 }
 
 #[inline(always)]
-fn tag_number(buffer: &mut BytesMut, key: &str, value: u32) {
+fn tag_number(buffer: &mut Buffer, key: &str, value: u32) {
     tag_key(buffer, key);
-    buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    append_number(buffer, value.into());
 }
 
 #[inline(always)]
-fn tag_ip(buffer: &mut BytesMut, key: &str, ip: IpAddr) {
+fn tag_ip(buffer: &mut Buffer, key: &str, ip: IpAddr) {
     tag_key(buffer, key);
     match ip {
         IpAddr::V4(ip) => {
-            for (at, octet) in ip.octets().into_iter().enumerate() {
-                if at > 0 {
-                    buffer.put_u8(b'.');
+            buffer.put::<16>(|room| {
+                let mut length = 0;
+                for octet in ip.octets() {
+                    let (digits, count) = OCTETS[usize::from(octet)];
+                    room[length..length + 4].copy_from_slice(&digits);
+                    length += usize::from(count);
                 }
-                buffer.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
+                // Without the last dot.
+                length - 1
+            });
         }
         // Writing to memory does not fail.
         IpAddr::V6(ip) => {
@@ -125,7 +151,7 @@ fn tag_ip(buffer: &mut BytesMut, key: &str, ip: IpAddr) {
     }
 }
 
-fn tag(buffer: &mut BytesMut, key: &str, value: impl fmt::Display) {
+fn tag(buffer: &mut Buffer, key: &str, value: impl fmt::Display) {
     let start = buffer.len();
     tag_key(buffer, key);
     let value_start = buffer.len();
@@ -138,7 +164,7 @@ fn tag(buffer: &mut BytesMut, key: &str, value: impl fmt::Display) {
         "{value}"
     );
     // A backslash at the end would escape the comma or the space that follows.
-    while buffer.len() > value_start && buffer.ends_with(b"\\") {
+    while buffer.len() > value_start && buffer.last() == Some(b'\\') {
         buffer.truncate(buffer.len() - 1);
     }
     if buffer.len() == value_start {
@@ -179,13 +205,13 @@ impl Line<'_> {
     pub fn tag_literal(&mut self, key: &str, value: &'static str) -> &mut Self {
         debug_assert!(Escape::Key.needless(value), "{value} is a name of ours");
         tag_key(&mut self.encoder.buffer, key);
-        self.encoder.buffer.extend_from_slice(value.as_bytes());
+        self.encoder.buffer.append(value.as_bytes());
         self
     }
 
     /// Adds tags encoded before.
     pub fn tags(&mut self, tags: &Tags) -> &mut Self {
-        self.encoder.buffer.extend_from_slice(&tags.0);
+        self.encoder.buffer.append_all(&tags.0);
         self
     }
 
@@ -221,16 +247,14 @@ impl Line<'_> {
     #[inline(always)]
     pub fn boolean(&mut self, key: &str, value: bool) -> &mut Self {
         self.key(key);
-        self.encoder
-            .buffer
-            .extend_from_slice(if value { b"true" } else { b"false" });
+        self.encoder.buffer.append(if value { b"true" } else { b"false" });
         self
     }
 
     /// Adds a field that is text.
     pub fn string(&mut self, key: &str, value: impl fmt::Display) -> &mut Self {
         self.key(key);
-        self.encoder.buffer.extend_from_slice(b"\"");
+        self.encoder.buffer.append(b"\"");
         let _ = write!(
             Escaped {
                 escape: Escape::String,
@@ -238,7 +262,7 @@ impl Line<'_> {
             },
             "{value}"
         );
-        self.encoder.buffer.extend_from_slice(b"\"");
+        self.encoder.buffer.append(b"\"");
         self
     }
 
@@ -247,9 +271,9 @@ impl Line<'_> {
     pub fn literal(&mut self, key: &str, value: &'static str) -> &mut Self {
         debug_assert!(Escape::String.needless(value), "{value} is a name of ours");
         self.key(key);
-        self.encoder.buffer.put_u8(b'"');
-        self.encoder.buffer.extend_from_slice(value.as_bytes());
-        self.encoder.buffer.put_u8(b'"');
+        self.encoder.buffer.append(b"\"");
+        self.encoder.buffer.append(value.as_bytes());
+        self.encoder.buffer.append(b"\"");
         self
     }
 
@@ -258,11 +282,7 @@ impl Line<'_> {
         if !self.fields {
             return;
         }
-        self.encoder.buffer.extend_from_slice(b" ");
-        self.encoder
-            .buffer
-            .extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
-        self.encoder.buffer.extend_from_slice(b"\n");
+        self.encoder.end(timestamp);
         self.encoder.lines += 1;
         self.start = self.encoder.buffer.len();
     }
@@ -271,42 +291,101 @@ impl Line<'_> {
     // instructions each. Most counters of most servers are 0, and that is written without a conversion.
     #[inline(always)]
     fn number(&mut self, key: &str, value: u64, suffix: u8) {
-        self.key(key);
-        if value == 0 {
-            self.encoder.buffer.extend_from_slice(&[b'0', suffix]);
-        } else {
-            self.digits(value, suffix);
-        }
-    }
-
-    #[inline(never)]
-    fn digits(&mut self, value: u64, suffix: u8) {
-        self.encoder
-            .buffer
-            .extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-        self.encoder.buffer.put_u8(suffix);
+        debug_assert!(Escape::Key.needless(key), "{key} is a name of ours");
+        let separator = self.separator();
+        self.encoder.buffer.put::<ROOM>(|room| {
+            let start = frame(room, separator, key);
+            if value == 0 {
+                room[start] = b'0';
+                room[start + 1] = suffix;
+                return start + 2;
+            }
+            let end = start + digits(&mut room[start..], value);
+            room[end] = suffix;
+            end + 1
+        });
     }
 
     #[inline(always)]
     fn key(&mut self, key: &str) {
         debug_assert!(Escape::Key.needless(key), "{key} is a name of ours");
-        let separator = if self.fields { b',' } else { b' ' };
-        self.fields = true;
+        let separator = self.separator();
         append_framed(&mut self.encoder.buffer, separator, key);
+    }
+
+    #[inline(always)]
+    fn separator(&mut self) -> u8 {
+        if mem::replace(&mut self.fields, true) {
+            b','
+        } else {
+            b' '
+        }
     }
 }
 
-/// Appends a separator, a key and an equals sign, with one look at the room.
+/// The longest key, the longest number, and what is around them.
+const ROOM: usize = LONGEST_KEY + 24;
+const LONGEST_KEY: usize = 40;
+
+/// Writes a separator, a key and an equals sign; returns where they end.
 #[inline(always)]
-fn append_framed(buffer: &mut BytesMut, separator: u8, key: &str) {
-    const LONGEST: usize = 64;
-    let mut frame = [0; LONGEST];
-    let length = key.len().min(LONGEST - 2);
-    frame[0] = separator;
-    frame[1..=length].copy_from_slice(&key.as_bytes()[..length]);
-    frame[length + 1] = b'=';
-    buffer.extend_from_slice(&frame[..length + 2]);
+fn frame(room: &mut [u8; ROOM], separator: u8, key: &str) -> usize {
+    debug_assert!(key.len() <= LONGEST_KEY, "{key} is longer than there is room");
+    let length = key.len().min(LONGEST_KEY);
+    room[0] = separator;
+    room[1..=length].copy_from_slice(&key.as_bytes()[..length]);
+    room[length + 1] = b'=';
+    length + 2
 }
+
+/// Writes a number's digits; returns how many they are, at most twenty.
+#[inline(never)]
+fn digits(room: &mut [u8], value: u64) -> usize {
+    // The greater part of all numbers, which need no copy of a length that is not known.
+    if value < 100 {
+        let (tens, ones) = (b'0' + (value / 10) as u8, b'0' + (value % 10) as u8);
+        if value < 10 {
+            room[0] = ones;
+            return 1;
+        }
+        room[..2].copy_from_slice(&[tens, ones]);
+        return 2;
+    }
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value).as_bytes();
+    room[..digits.len()].copy_from_slice(digits);
+    digits.len()
+}
+
+/// Appends a separator, a key and an equals sign.
+#[inline(always)]
+fn append_framed(buffer: &mut Buffer, separator: u8, key: &str) {
+    buffer.put::<ROOM>(|room| frame(room, separator, key));
+}
+
+fn append_number(buffer: &mut Buffer, value: u64) {
+    buffer.put::<20>(|room| digits(room, value));
+}
+
+/// The digits of a byte with a dot behind them, and how many they are with it.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [
+            b'0' + (octet / 100) as u8,
+            b'0' + (octet / 10 % 10) as u8,
+            b'0' + (octet % 10) as u8,
+        ];
+        octets[octet] = match octet {
+            0..10 => ([digits[2], b'.', 0, 0], 2),
+            10..100 => ([digits[1], digits[2], b'.', 0], 3),
+            _ => ([digits[0], digits[1], digits[2], b'.'], 4),
+        };
+        octet += 1;
+    }
+    octets
+};
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
@@ -367,13 +446,13 @@ mod tests {
     #[test]
     fn what_would_end_a_tag_is_escaped_and_an_empty_tag_is_left_out() {
         let mut encoder = Encoder::new(false);
-        let mut line = encoder.line("a b,c");
+        let mut line = encoder.line("m");
         line.tag("k", "x,y=z w\\")
             .tag("e", "")
             .tag("n", "1\n2")
             .unsigned("f", 1);
         line.end(1);
-        assert_eq!(text(&mut encoder), "a\\ b\\,c,k=x\\,y\\=z\\ w,n=1\\n2 f=1i 1\n");
+        assert_eq!(text(&mut encoder), "m,k=x\\,y\\=z\\ w,n=1\\n2 f=1i 1\n");
     }
 
     #[test]

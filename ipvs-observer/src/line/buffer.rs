@@ -1,0 +1,156 @@
+//! Bytes that are appended in small pieces.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// Room for what was appended last: a few lines.
+const RECENT: usize = 4096;
+
+/// A growing buffer. Pieces go into an array of a fixed size first, where a piece of a known length costs a look at
+/// the room and its copy; `BytesMut` has more to look at, and takes the array whole.
+pub(super) struct Buffer {
+    settled: BytesMut,
+    recent: Box<[u8; RECENT]>,
+    length: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self {
+            settled: BytesMut::new(),
+            recent: Box::new([0; RECENT]),
+            length: 0,
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Buffer of {} bytes", self.len())
+    }
+}
+
+impl Buffer {
+    pub(super) fn len(&self) -> usize {
+        self.settled.len() + self.length
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.settled.clear();
+        self.length = 0;
+    }
+
+    /// Forgets all behind the first `length` bytes.
+    pub(super) fn truncate(&mut self, length: usize) {
+        match length.checked_sub(self.settled.len()) {
+            Some(recent) => self.length = self.length.min(recent),
+            None => {
+                self.settled.truncate(length);
+                self.length = 0;
+            }
+        }
+    }
+
+    /// Gives room for `N` bytes, of which `write` says how many it took from the front.
+    #[inline(always)]
+    pub(super) fn put<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
+        const { assert!(N <= RECENT) };
+        if self.length > RECENT - N {
+            self.settle();
+        }
+        if let Some(room) = self.recent[self.length..].first_chunk_mut() {
+            self.length += write(room).min(N);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        if bytes.len() > RECENT / 8 {
+            self.settle();
+            self.settled.extend_from_slice(bytes);
+        } else {
+            if self.length + bytes.len() > RECENT {
+                self.settle();
+            }
+            self.recent[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+            self.length += bytes.len();
+        }
+    }
+
+    pub(super) fn append_all(&mut self, other: &Self) {
+        if !other.settled.is_empty() {
+            self.append(&other.settled);
+        }
+        for piece in other.recent[..other.length].chunks(RECENT / 8) {
+            self.append(piece);
+        }
+    }
+
+    pub(super) fn last(&self) -> Option<u8> {
+        match self.length {
+            0 => self.settled.last().copied(),
+            length => Some(self.recent[length - 1]),
+        }
+    }
+
+    /// Takes all bytes. The room comes back when the last holder of them drops them.
+    pub(super) fn take(&mut self) -> Bytes {
+        self.settle();
+        self.settled.split().freeze()
+    }
+
+    #[cold]
+    fn settle(&mut self) {
+        self.settled.extend_from_slice(&self.recent[..self.length]);
+        self.length = 0;
+    }
+}
+
+impl fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.append(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Buffer, RECENT};
+
+    #[test]
+    fn pieces_of_every_length_come_out_as_they_went_in() {
+        let mut buffer = Buffer::default();
+        let mut expected = Vec::new();
+        for length in (0..200).chain([RECENT / 8, RECENT / 8 + 1, RECENT, 3 * RECENT, 1]) {
+            let piece: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            buffer.append(&piece);
+            expected.extend_from_slice(&piece);
+            assert_eq!(buffer.len(), expected.len());
+            assert_eq!(buffer.last(), expected.last().copied());
+        }
+        assert_eq!(buffer.take(), expected);
+        assert_eq!(buffer.len(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_may_have_settled_already() {
+        for cut in [0, 10, RECENT - 1, RECENT, RECENT + 10, 2 * RECENT] {
+            let mut buffer = Buffer::default();
+            for at in 0..2 * RECENT {
+                buffer.append(&[(at % 251) as u8]);
+            }
+            buffer.truncate(cut);
+            assert_eq!(buffer.len(), cut);
+            buffer.append(b"x");
+            let bytes = buffer.take();
+            assert_eq!((bytes.len(), bytes[cut]), (cut + 1, b'x'));
+            assert!(
+                bytes[..cut]
+                    .iter()
+                    .enumerate()
+                    .all(|(at, &byte)| byte == (at % 251) as u8)
+            );
+        }
+    }
+}
