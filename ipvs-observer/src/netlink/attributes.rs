@@ -3,6 +3,11 @@
 //! Owns: lengths, padding, byte order of the wire. Refuses to know: what an attribute means. The reader takes
 //! any bytes at all without panicking; it can be tested and fuzzed without a kernel.
 
+#![allow(
+    clippy::inline_always,
+    reason = "measured: thirty attributes to a real server, and a table has a hundred thousand"
+)]
+
 use super::Malformed;
 
 const HEADER: usize = 4;
@@ -33,6 +38,7 @@ impl<'a> Attribute<'a> {
         Attributes::new(self.payload)
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&self) -> Result<[u8; N], Malformed> {
         self.payload.first_chunk().copied().ok_or(Malformed {
             kind: self.kind,
@@ -83,31 +89,27 @@ impl<'a> Attributes<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
+
+    /// What is still to be read, as it is.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = Result<Attribute<'a>, Malformed>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let rest = std::mem::take(&mut self.rest);
-        let &[low, high, kind_low, kind_high, ..] = rest else {
-            // Up to three bytes of padding may follow the last attribute.
-            return if rest.iter().all(|&byte| byte == 0) {
-                None
-            } else {
-                Some(Err(Malformed {
-                    kind: 0,
-                    length: rest.len(),
-                    wanted: HEADER,
-                }))
-            };
+        let rest = self.rest;
+        let Some(&[low, high, kind_low, kind_high]) = rest.first_chunk() else {
+            self.rest = &[];
+            return remainder(rest).map(Err);
         };
         let length = usize::from(u16::from_ne_bytes([low, high]));
         let kind = u16::from_ne_bytes([kind_low, kind_high]) & !FLAGS;
         let Some(payload) = rest.get(HEADER..length) else {
+            self.rest = &[];
             return Some(Err(Malformed {
                 kind,
                 length: rest.len(),
@@ -117,6 +119,16 @@ impl<'a> Iterator for Attributes<'a> {
         self.rest = rest.get(aligned(length)..).unwrap_or_default();
         Some(Ok(Attribute { kind, payload }))
     }
+}
+
+/// What is behind the last attribute: up to three bytes of padding, or a mistake.
+#[cold]
+fn remainder(rest: &[u8]) -> Option<Malformed> {
+    rest.iter().any(|&byte| byte != 0).then_some(Malformed {
+        kind: 0,
+        length: rest.len(),
+        wanted: HEADER,
+    })
 }
 
 /// Writes attributes behind what a buffer already holds.

@@ -2,6 +2,8 @@
 //!
 //! Owns: which attribute becomes which field, and what an absent one means. Refuses to know: sockets.
 
+mod usual;
+
 use super::{
     Malformed,
     attributes::{Attribute, Attributes},
@@ -78,12 +80,21 @@ pub fn service(reply: Attributes<'_>) -> Result<Service, Malformed> {
 
 /// A destination of a service of `family`, from a reply to `Destination`.
 pub fn destination(reply: Attributes<'_>, family: Family) -> Result<Destination, Malformed> {
+    let attributes = part(reply, top::DESTINATION)?;
+    match usual::destination(attributes.bytes()) {
+        Some(destination) => Ok(destination),
+        None => any_destination(attributes, family),
+    }
+}
+
+/// Attributes in any order, and any of them missing.
+fn any_destination(attributes: Attributes<'_>, family: Family) -> Result<Destination, Malformed> {
     let (mut family, mut address, mut port) = (family, None, 0);
     let (mut method, mut weight, mut upper, mut lower) = (0, 0, 0, 0);
     let (mut active, mut inactive, mut persistent) = (0, 0, 0);
     let (mut kind, mut tunnel_port, mut tunnel_flags) = (None, 0, 0);
     let (mut narrow, mut wide) = (None, None);
-    for attribute in part(reply, top::DESTINATION)? {
+    for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
             destination::ADDRESS => address = Some(attribute.address()?),
@@ -109,12 +120,7 @@ pub fn destination(reply: Attributes<'_>, family: Family) -> Result<Destination,
         length: 0,
         wanted: 16,
     })?;
-    let forward = Forward::from_kernel(method);
-    let tunnel = kind.filter(|_| forward == Forward::Tunnel).map(|kind| Tunnel {
-        kind,
-        port: tunnel_port,
-        flags: tunnel_flags,
-    });
+    let (forward, tunnel) = forwarding(method, kind, tunnel_port, tunnel_flags);
     Ok(Destination {
         key: DestinationKey {
             address: Address::new(family, address),
@@ -132,34 +138,46 @@ pub fn destination(reply: Attributes<'_>, family: Family) -> Result<Destination,
     })
 }
 
+/// How packets reach a destination; its tunnel means something only where there is one.
+fn forwarding(method: u32, kind: Option<TunnelKind>, port: u16, flags: u16) -> (Forward, Option<Tunnel>) {
+    let forward = Forward::from_kernel(method);
+    let tunnel = kind
+        .filter(|_| forward == Forward::Tunnel)
+        .map(|kind| Tunnel { kind, port, flags });
+    (forward, tunnel)
+}
+
 /// Statistics: the 64-bit ones where the kernel has them, else the ones that wrap at 32 bits.
 fn stats(narrow: Option<Attribute<'_>>, wide: Option<Attribute<'_>>) -> Result<Stats, Malformed> {
     let mut stats = Stats::default();
     let Some(block) = wide.or(narrow) else {
         return Ok(stats);
     };
+    if let Some(stats) = usual::stats(block.bytes()) {
+        return Ok(stats);
+    }
     for attribute in block.nested() {
         let attribute = attribute?;
-        let slot = match attribute.kind {
-            1 => &mut stats.connections,
-            2 => &mut stats.pkts_in,
-            3 => &mut stats.pkts_out,
-            4 => &mut stats.bytes_in,
-            5 => &mut stats.bytes_out,
-            6 => &mut stats.cps,
-            7 => &mut stats.pps_in,
-            8 => &mut stats.pps_out,
-            9 => &mut stats.bps_in,
-            10 => &mut stats.bps_out,
-            // 11 is padding that aligns the 64-bit values.
-            _ => continue,
-        };
         // Byte counters are 64-bit in both blocks, the others only in the wide one: the length tells.
-        *slot = if attribute.bytes().len() >= 8 {
-            attribute.u64()?
-        } else {
-            attribute.u32()?.into()
+        let value = match attribute.bytes().first_chunk() {
+            Some(bytes) => u64::from_ne_bytes(*bytes),
+            // 11 is padding that aligns the 64-bit values.
+            None if matches!(attribute.kind, 1..=10) => attribute.u32()?.into(),
+            None => continue,
         };
+        match attribute.kind {
+            1 => stats.connections = value,
+            2 => stats.pkts_in = value,
+            3 => stats.pkts_out = value,
+            4 => stats.bytes_in = value,
+            5 => stats.bytes_out = value,
+            6 => stats.cps = value,
+            7 => stats.pps_in = value,
+            8 => stats.pps_out = value,
+            9 => stats.bps_in = value,
+            10 => stats.bps_out = value,
+            _ => {}
+        }
     }
     Ok(stats)
 }
