@@ -24,7 +24,7 @@ use ipvs_observer::{
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
-use support::lines;
+use support::{lines, page};
 
 /// Tags and fields by measurement.
 type Names = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
@@ -210,28 +210,19 @@ fn written(schema: Schema) -> Names {
 
 /// The first column of the page's tables; with `telegraf`, of the rows whose last column says yes.
 fn listed(telegraf: bool) -> Names {
-    let page = include_str!("../../docs/metrics.md");
     let mut names = Names::new();
-    let (mut measurement, mut tags) = (String::new(), true);
-    for line in page.lines() {
-        if let Some(name) = line.strip_prefix("## ") {
-            name.clone_into(&mut measurement);
-        } else if line.starts_with("| tag ") {
-            tags = true;
-        } else if line.starts_with("| field ") {
-            tags = false;
-        } else if let Some(row) = line.strip_prefix("| `") {
-            if telegraf && !row.ends_with("| yes |") {
-                continue;
-            }
-            let name = row.split('`').next().expect("a name").to_owned();
-            let (tag_names, field_names) = names.entry(measurement.clone()).or_default();
-            let names = if tags { tag_names } else { field_names };
-            assert!(
-                names.insert(name.clone()),
-                "{name} is listed twice for {measurement}"
-            );
+    for row in page::rows() {
+        if telegraf && !row.telegraf {
+            continue;
         }
+        let (tags, fields) = names.entry(row.measurement.to_owned()).or_default();
+        let names = if row.tag { tags } else { fields };
+        assert!(
+            names.insert(row.name.to_owned()),
+            "{} is listed twice for {}",
+            row.name,
+            row.measurement
+        );
     }
     names
 }

@@ -204,6 +204,7 @@ mod tests {
                         not json\n\
                         {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kernel\"},\"executable\":\"/t/kernel-1\"}\n";
         assert_eq!(executable(messages, TARGET), Some(PathBuf::from("/t/kernel-1")));
+        assert_eq!(executable(messages, "another"), None);
         assert_eq!(executable("", TARGET), None);
     }
 

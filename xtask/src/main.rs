@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod doctor;
+mod end_to_end;
 mod kernel_tests;
 mod lab;
 mod needs;
@@ -39,6 +40,8 @@ enum Task {
     Demo(needs::Install),
     /// Measure a gather beside the raw dump and other programs, and what probes cost a connection
     Bench(bench::Args),
+    /// Run a cluster in the lab whose lines go into a real InfluxDB, and the dashboard's queries on them
+    EndToEnd(needs::Install),
     /// Run every check there is
     Test(test::Args),
     /// Say what this machine lacks, and the command that gets it
@@ -63,6 +66,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Lab(args) => lab::command(&args),
         Task::Demo(args) => demo::show(args),
         Task::Bench(args) => bench::run(&args),
+        Task::EndToEnd(args) => end_to_end::alone(args),
         Task::Test(args) => test::all(&args),
         Task::Doctor => doctor::report(),
     }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build, kernel_tests,
+    build, end_to_end, kernel_tests,
     lab::{self, series::Series},
     needs::{self, Purpose},
     process,
@@ -24,7 +24,7 @@ use crate::{
 /// `test`'s arguments.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Only this kernel of the lab; repeatable
+    /// Only this kernel of the lab; repeatable. The run from end to end is made on 6.12
     #[arg(long, value_name = "SERIES", conflicts_with = "no_lab")]
     kernel: Vec<Series>,
     /// Everything but the lab
@@ -108,6 +108,11 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
             &kernels,
             Duration::from_secs(args.timeout),
         ));
+        if let Some(series) = end_to_end::kernel_of(&kernels) {
+            outcomes.push(stage("end to end, with InfluxDB and dashboard", || {
+                end_to_end::run(&workspace, series, Duration::from_secs(args.timeout))
+            }));
+        }
     }
     Ok(summary(&outcomes))
 }

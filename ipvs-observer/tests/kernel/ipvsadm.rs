@@ -64,7 +64,11 @@ pub fn restore(rules: &str) {
 
 /// A listing, by service and destination. `kind` adds its flags, such as `--stats`.
 pub fn list(kind: &[&str]) -> BTreeMap<Name, Entry> {
-    let text = run(&[&["-L", "-n"], kind].concat());
+    read(&run(&[&["-L", "-n"], kind].concat()))
+}
+
+/// A listing that was printed, read.
+pub fn read(text: &str) -> BTreeMap<Name, Entry> {
     let mut table: BTreeMap<Name, Entry> = BTreeMap::new();
     let mut current = None;
     for line in text.lines() {
