@@ -231,6 +231,14 @@ fn every_variable_is_there_used_and_safe_in_a_regular_expression() {
             );
             used.insert(name.to_owned());
         }
+        let known = ["${", "$timeFilter", "$__interval", "$/"];
+        let known: usize = known.iter().map(|form| query.text.matches(form).count()).sum();
+        assert_eq!(
+            query.text.matches('$').count(),
+            known,
+            "{}: a variable without its escapes",
+            query.place
+        );
     }
     assert_eq!(used, defined);
 }
