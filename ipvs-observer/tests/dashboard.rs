@@ -79,6 +79,26 @@ fn every_query_goes_to_the_data_source_that_was_chosen() {
 }
 
 #[test]
+fn annotations_have_a_place_for_each_column_that_they_ask_for() {
+    for annotation in Dashboard::read().annotations() {
+        let target = &annotation["target"];
+        // Without this mark Grafana takes the query for a panel's.
+        assert_eq!(target["fromAnnotations"], true, "{annotation}");
+        let (asked, _) = text(&target["query"])
+            .strip_prefix("SELECT ")
+            .and_then(|rest| rest.split_once(" FROM "))
+            .expect("a plain query");
+        let asked: BTreeSet<_> = asked.split(", ").map(|name| name.trim_matches('"')).collect();
+        // A column with no place would be taken for the title; a space would hide the next one's name.
+        let placed: BTreeSet<_> = text(&target["tagsColumn"])
+            .split(',')
+            .chain([text(&target["textColumn"])])
+            .collect();
+        assert_eq!(asked, placed, "{annotation}");
+    }
+}
+
+#[test]
 fn panels_are_told_apart_lie_side_by_side_and_say_what_to_do() {
     let dashboard = Dashboard::read();
     let mut ids = BTreeSet::new();

@@ -115,7 +115,7 @@ impl Dashboard {
             queries.push(Query {
                 place: format!("annotation {:?}", text(&annotation["name"])),
                 kind: Kind::Annotation,
-                text: text(&annotation["query"]).to_owned(),
+                text: text(&annotation["target"]["query"]).to_owned(),
                 newest: None,
             });
         }
