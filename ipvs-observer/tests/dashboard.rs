@@ -223,6 +223,37 @@ fn panels_keep_to_the_time_shown_and_counters_are_drawn_as_rates_that_survive_a_
 }
 
 #[test]
+fn no_two_servers_are_taken_for_one() {
+    let mut judged = 0;
+    for query in Dashboard::read().queries() {
+        let names = query.names().expect("names of the page");
+        // What of a server's tags may change while it goes on, or follows from the others.
+        let free: &[&str] = match names.measurement.as_str() {
+            "ipvs_virtual_server" => &["sched", "netmask"],
+            "ipvs_real_server" => &["address_family"],
+            _ => continue,
+        };
+        // The newest value and what grows between two are of one series each.
+        if !query.text.contains("last(") {
+            continue;
+        }
+        let (_, grouped) = query.text.split_once("GROUP BY").expect("groups");
+        for row in page::rows() {
+            if row.measurement == names.measurement && row.tag && !free.contains(&row.name) {
+                assert!(
+                    grouped.contains(&format!("\"{}\"", row.name)),
+                    "{}: {} is not among its groups",
+                    query.place,
+                    row.name
+                );
+                judged += 1;
+            }
+        }
+    }
+    assert!(judged > 100, "{judged}");
+}
+
+#[test]
 fn every_variable_is_there_used_and_safe_in_a_regular_expression() {
     let dashboard = Dashboard::read();
     let defined: BTreeSet<_> = dashboard
