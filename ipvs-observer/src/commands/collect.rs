@@ -2,6 +2,7 @@
 
 mod gather;
 mod namespace;
+mod probing;
 
 use std::time::Duration;
 

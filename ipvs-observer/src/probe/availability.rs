@@ -31,6 +31,19 @@ pub struct Availability {
 }
 
 impl Availability {
+    /// While probes are being attached or taken away.
+    pub fn being_attached() -> Self {
+        Self {
+            needs: vec![Need {
+                name: "all".to_owned(),
+                missing: Some("being attached or taken away".to_owned()),
+                optional: false,
+                consequence: "what they count is left out of the gathers until that is done",
+                remedy: "the kernel takes some seconds for it",
+            }],
+        }
+    }
+
     /// Each need, in the order in which they were tried. Empty where no probes were asked for.
     pub fn needs(&self) -> &[Need] {
         &self.needs

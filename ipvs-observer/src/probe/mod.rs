@@ -94,6 +94,17 @@ impl Tell {
     }
 }
 
+/// What came or went since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Nothing.
+    Same,
+    /// Schedulers: the probes stay, and some are to be attached or let go of.
+    Schedulers,
+    /// `ip_vs` itself: all probes are to be attached or let go of, which takes the kernel up to seconds.
+    Ipvs,
+}
+
 /// The probes, as far as they could be attached.
 pub struct Probes {
     mode: ProbeMode,
@@ -164,17 +175,34 @@ impl Probes {
             .is_some_and(|object| object.features & feature != 0)
     }
 
-    /// Attaches again where modules came or went. Cheap when nothing changed: one listing of `/sys/module`.
-    /// True if something changed, and with it perhaps [`Probes::availability`].
-    pub fn refresh(&mut self) -> bool {
-        if self.mode == ProbeMode::Off || !self.modules.refresh() {
-            return false;
+    /// Attaches again where modules came or went: [`Probes::look`] and, where that says so, [`Probes::renew`].
+    pub fn refresh(&mut self) {
+        if self.look() != Outlook::Same {
+            self.renew();
         }
+    }
+
+    /// Looks whether modules came or went. Cheap: one listing of `/sys/module`. What it says is said once.
+    pub fn look(&mut self) -> Outlook {
+        if self.mode == ProbeMode::Off || !self.modules.refresh() {
+            return Outlook::Same;
+        }
+        let incarnation = self.modules.incarnation("ip_vs");
+        let loaded = self.modules.ipvs_loaded();
+        if loaded && self.object.is_some() && self.known == incarnation {
+            Outlook::Schedulers
+        } else {
+            Outlook::Ipvs
+        }
+    }
+
+    /// Attaches what is there, and lets go of what is not.
+    pub fn renew(&mut self) {
         self.availability.clear();
         if !self.modules.ipvs_loaded() {
             self.unload();
             self.nothing_works(&Reason::module_absent());
-            return true;
+            return;
         }
         // Another incarnation of ip_vs may be another build of it, and all that was counted is of the last one.
         let incarnation = self.modules.incarnation("ip_vs");
@@ -183,7 +211,7 @@ impl Probes {
             self.known = incarnation;
             if let Err(reason) = self.load() {
                 self.nothing_works(&reason);
-                return true;
+                return;
             }
         }
         self.tell_layout();
@@ -195,7 +223,6 @@ impl Probes {
                     .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
             }
         }
-        true
     }
 
     /// From now on observes these namespaces, as [`ProbeSettings::namespaces`] has it.

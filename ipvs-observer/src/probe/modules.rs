@@ -3,7 +3,7 @@
 //! The kernel kills the probes of a module that goes, without a word, and does not revive them when the module
 //! comes back; scheduler modules come and go on demand.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path};
 
 const SYSFS: &str = "/sys/module";
 const SYMBOLS: &str = "/proc/kallsyms";
@@ -35,7 +35,12 @@ pub(super) struct Modules {
 impl Modules {
     /// Looks again. True if a module came or went since the last look, and at the first.
     pub(super) fn refresh(&mut self) -> bool {
-        let now = list(Path::new(SYSFS));
+        let now = match (list(Path::new(SYSFS)), &self.loaded) {
+            (Ok(now), _) => now,
+            // Not to be told now, for want of a descriptor perhaps, is not gone.
+            (Err(_), Some(_)) => return false,
+            (Err(_), None) => BTreeMap::new(),
+        };
         let changed = self.loaded.as_ref() != Some(&now);
         self.loaded = Some(now);
         if changed && self.built_in.is_none() && self.ipvs_loaded() {
@@ -74,21 +79,17 @@ impl Modules {
     }
 }
 
-fn list(sysfs: &Path) -> BTreeMap<String, Incarnation> {
-    let Ok(entries) = fs::read_dir(sysfs) else {
-        return BTreeMap::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            if !name.starts_with(IPVS) {
-                return None;
-            }
-            let folder = entry.metadata().ok()?;
-            Some((name, (folder.ino(), folder.ctime(), folder.ctime_nsec())))
-        })
-        .collect()
+fn list(sysfs: &Path) -> io::Result<BTreeMap<String, Incarnation>> {
+    let entries = fs::read_dir(sysfs)?;
+    let modules = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        if !name.starts_with(IPVS) {
+            return None;
+        }
+        let folder = entry.metadata().ok()?;
+        Some((name, (folder.ino(), folder.ctime(), folder.ctime_nsec())))
+    });
+    Ok(modules.collect())
 }
 
 /// The schedulers among the kernel's own symbols: a line is `ADDRESS TYPE NAME`, and `[MODULE]` if in one.

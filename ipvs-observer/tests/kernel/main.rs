@@ -12,6 +12,7 @@ mod support;
 
 mod agreement;
 mod endurance;
+mod faults;
 mod ipvsadm;
 mod netns;
 mod observer;

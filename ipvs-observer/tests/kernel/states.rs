@@ -9,7 +9,7 @@ use crate::{
     traffic,
 };
 
-fn shell(script: &str) {
+pub fn shell(script: &str) {
     assert!(
         Command::new("sh")
             .args(["-euc", script])
@@ -20,19 +20,21 @@ fn shell(script: &str) {
     );
 }
 
-/// Takes IPVS out of the kernel with everything that uses it.
-fn unload() {
-    shell(
-        "ipvsadm -C 2>/dev/null || :
+/// Takes IPVS out of the kernel with everything that uses it; false if something holds it.
+pub fn try_unload() -> bool {
+    let script = "ipvsadm -C 2>/dev/null || :
          for turn in 1 2 3; do
              for module in $(sed -n 's/^\\(ip_vs_[a-z_]*\\) .*/\\1/p' /proc/modules) ip_vs; do
                  rmmod $module 2>/dev/null || :
              done
          done
-         if grep -q '^ip_vs ' /proc/modules; then
-             grep ^ip_vs /proc/modules; ip netns; exit 1
-         fi",
-    );
+         ! grep '^ip_vs ' /proc/modules";
+    let status = Command::new("sh").args(["-euc", script]).status();
+    status.expect("sh").success()
+}
+
+fn unload() {
+    assert!(try_unload(), "something holds it");
 }
 
 #[test]

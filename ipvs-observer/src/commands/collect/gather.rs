@@ -5,10 +5,12 @@ use std::{fs, thread, time::Instant};
 use anyhow::Context;
 use bytes::Bytes;
 
-use super::namespace::{Namespace, wanted};
+use super::{
+    namespace::{Namespace, wanted},
+    probing::Probing,
+};
 use crate::{
     health::{self, Health},
-    leave::Held,
     line::Encoder,
     log,
     model::{Activity, Netns},
@@ -25,7 +27,7 @@ pub(super) struct Gatherer {
     precision: Precision,
     services: Vec<ServiceSpec>,
     namespaces: Vec<Namespace>,
-    probes: Option<Held<Probes>>,
+    probes: Option<Probing>,
     activity: Activity,
     points: Points,
     encoder: Encoder,
@@ -42,14 +44,12 @@ impl Gatherer {
             mode => mode,
         };
         let probes = (mode != ProbeMode::Off).then(|| {
-            Held::new(|| {
-                Probes::attach(&ProbeSettings {
-                    mode,
-                    btf: settings.btf.clone(),
-                    sizes: settings.sizes,
-                    namespaces: namespaces.iter().map(Namespace::netns).collect(),
-                    tell: Tell::Changes,
-                })
+            Probing::attach(&ProbeSettings {
+                mode,
+                btf: settings.btf.clone(),
+                sizes: settings.sizes,
+                namespaces: namespaces.iter().map(Namespace::netns).collect(),
+                tell: Tell::Changes,
             })
         });
         if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
@@ -79,8 +79,9 @@ impl Gatherer {
         self.read_tables();
         self.read_probes();
         let probes = self.probe_health();
-        let availability = self.probes.as_ref().map(|probes| probes.availability());
-        let tell_services = self.probes.as_ref().is_some_and(|probes| probes.tell_services());
+        let availability = self.probes.as_ref().map(Probing::availability);
+        let probing = self.probes.as_ref().and_then(Probing::here);
+        let tell_services = probing.is_some_and(Probes::tell_services);
         let rss_bytes = resident().unwrap_or(0);
         for namespace in &mut self.namespaces {
             let encoding = Instant::now();
@@ -147,10 +148,8 @@ impl Gatherer {
 
     fn read_probes(&mut self) {
         let Some(probes) = &mut self.probes else { return };
-        probes.refresh();
         let observed: Vec<Netns> = self.namespaces.iter().map(Namespace::netns).collect();
-        probes.observe(&observed);
-        probes.read(&mut self.activity);
+        probes.read(&observed, &mut self.activity);
         for namespace in &mut self.namespaces {
             namespace.correlator.advance(&self.activity);
         }
@@ -160,7 +159,7 @@ impl Gatherer {
     }
 
     fn probe_health(&self) -> Option<ProbeHealth> {
-        let availability = self.probes.as_ref()?.availability();
+        let availability = self.probes.as_ref()?.here()?.availability();
         Some(ProbeHealth {
             attached: availability.attached() as u64,
             missing: availability.missing() as u64,

@@ -1,0 +1,573 @@
+//! What happens to a server while the program runs: nothing of it ends the program, or holds anything up, or is
+//! counted wrongly.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
+use crate::{
+    ipvsadm,
+    observer::{self, of, only},
+    states::{shell, try_unload},
+    support::lines::{self, Line},
+    traffic,
+};
+
+const SERVICE: &str = "10.9.0.1:7100";
+const RULES: &str = "-A -u 10.9.0.1:7100 -s rr
+-a -u 10.9.0.1:7100 -r 10.8.0.1:7100 -m -w 1
+-a -u 10.9.0.1:7100 -r 10.8.0.2:7100 -m -w 1\n";
+/// Attaching takes seconds where the processor is emulated.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A process that ends with the test, also where that fails: its probes would be in the way of the next.
+struct Process(Child);
+
+impl Process {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("it ends")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The program, running, and the lines that it has written.
+struct Watched {
+    process: Process,
+    gathers: Arc<Mutex<Vec<Vec<Line>>>>,
+    said: Option<thread::JoinHandle<String>>,
+}
+
+impl Watched {
+    fn start(args: &[&str]) -> Self {
+        Self::of(observer::command(&[&["collect"], args].concat()))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ipvs-observer is in the lab's PATH");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let stderr = child.stderr.take().expect("piped");
+        let gathers = Arc::new(Mutex::new(Vec::new()));
+        let found = Arc::clone(&gathers);
+        thread::spawn(move || {
+            let mut gather = Vec::new();
+            for line in stdout.lines() {
+                gather.extend(lines::parse(&(line.expect("text") + "\n")));
+                if gather
+                    .last()
+                    .is_some_and(|line| line.measurement == "ipvs_observer")
+                {
+                    found
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(std::mem::take(&mut gather));
+                }
+            }
+            assert!(gather.is_empty(), "half a gather at the end: {gather:?}");
+        });
+        let said = thread::spawn(move || std::io::read_to_string(stderr).expect("text"));
+        Self {
+            process: Process(child),
+            gathers,
+            said: Some(said),
+        }
+    }
+
+    fn all(&self) -> Vec<Vec<Line>> {
+        self.gathers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn count(&self) -> usize {
+        self.gathers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Waits for a gather, begun from now on, that is as wanted, and says how long that took.
+    fn until(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> (Vec<Line>, Duration) {
+        let (begin, from) = (Instant::now(), self.count() + 1);
+        loop {
+            let all = self.all();
+            if let Some(gather) = all
+                .get(from..)
+                .and_then(|new| new.iter().find(|gather| wanted(gather)))
+            {
+                return (gather.clone(), begin.elapsed());
+            }
+            assert!(begin.elapsed() < PATIENCE, "{what}: {:?}", all.last());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Processor time so far, of all threads.
+    fn processor(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.process.0.id());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        let words: Vec<_> = text
+            .rsplit_once(')')
+            .expect("a name")
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = words[11..13]
+            .iter()
+            .map(|word| word.parse::<u64>().expect("ticks"))
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Ends it well and returns what it said.
+    fn end(mut self) -> String {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait();
+        let said = self.said.take().expect("one end").join().expect("a reader");
+        assert!(status.success(), "{status}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+}
+
+fn prepare() {
+    shell("modprobe ip_vs");
+    traffic::addresses();
+    ipvsadm::restore(RULES);
+}
+
+/// So many new connections. Nobody answers: what counts is that they are scheduled.
+fn connections(count: usize) {
+    // A port that comes twice within minutes would be a connection that is there already.
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    for _ in 0..count {
+        let port = PORT.fetch_add(1, Ordering::Relaxed);
+        let client = std::net::UdpSocket::bind(("0.0.0.0", port)).expect("a socket");
+        client.send_to(b"one way", SERVICE).expect("sending");
+    }
+}
+
+/// Connections as the kernel has counted them. It sums up every two seconds.
+fn counted() -> u64 {
+    thread::sleep(Duration::from_millis(2500));
+    ipvsadm::list(&["--stats", "--exact"])[&format!("UDP {SERVICE}")].numbers()[0]
+}
+
+fn picks(gather: &[Line]) -> Option<u64> {
+    let server = of(gather, "ipvs_virtual_server").next()?;
+    server
+        .fields
+        .contains_key("schedule_picks")
+        .then(|| server.number("schedule_picks"))
+}
+
+fn state(gather: &[Line]) -> (&str, &str) {
+    let line = only(gather, "ipvs_observer");
+    (line.text("status"), line.text("reason"))
+}
+
+/// Whether this kernel lets the probes tell services apart.
+fn telling() -> bool {
+    std::path::Path::new("/sys/kernel/btf/ip_vs").exists()
+}
+
+#[test]
+fn ip_vs_can_be_removed_under_collect_and_trace_and_is_probed_again_when_it_comes() {
+    prepare();
+    let watched = Watched::start(&["--interval", "500ms"]);
+    let mut trace = telling().then(Trace::start);
+    for turn in 1..=3 {
+        watched.until("the table", |gather| {
+            of(gather, "ipvs_real_server").count() == 2 && (!telling() || picks(gather).is_some())
+        });
+        if let Some(trace) = &trace {
+            trace.until_attached();
+        }
+        let (before, traced) = (counted(), trace.as_ref().map(Trace::count));
+        let (gather, _) = watched.until("rest", |_| true);
+        let seen = picks(&gather);
+        connections(20);
+        assert_eq!(counted() - before, 20);
+        if let (Some(seen), Some(trace), Some(traced)) = (seen, &trace, traced) {
+            watched.until("all picks", |gather| picks(gather) == Some(seen + 20));
+            assert_eq!(trace.count(), traced + 20, "the life of the module number {turn}");
+        }
+        if turn == 3 {
+            break;
+        }
+        let begin = Instant::now();
+        remove();
+        println!("removed after {:?}", begin.elapsed());
+        let (_, took) = watched.until("its absence", |gather| state(gather).0 == "unavailable");
+        println!("absence told after {took:?}");
+        shell("modprobe ip_vs");
+        ipvsadm::restore(RULES);
+        let (_, took) = watched.until("the table", |gather| of(gather, "ipvs_real_server").count() == 2);
+        println!("gathered again after {took:?}");
+        assert!(
+            took < Duration::from_secs(2),
+            "{took:?}, where two intervals are 1 s"
+        );
+    }
+    let said = watched.end();
+    assert_eq!(said.matches("IPVS is not loaded").count(), 2, "{said}");
+    if let Some(trace) = &mut trace {
+        trace.process.signal(Signal::TERM);
+        assert!(trace.process.wait().success());
+    }
+    ipvsadm::run(&["-C"]);
+}
+
+/// A trace, and its decisions.
+struct Trace {
+    process: Process,
+    decisions: Arc<Mutex<Vec<String>>>,
+}
+
+impl Trace {
+    fn start() -> Self {
+        let mut command = observer::command(&["trace", "--format", "json"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let decisions = Arc::new(Mutex::new(Vec::new()));
+        let found = Arc::clone(&decisions);
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if line.contains(r#""kind":"decision""#) {
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            }
+        });
+        Self {
+            process: Process(child),
+            decisions,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Makes connections until one is traced: its probes are there.
+    fn until_attached(&self) {
+        let (begin, count) = (Instant::now(), self.count());
+        while self.count() == count {
+            assert!(begin.elapsed() < PATIENCE, "nothing is traced");
+            connections(1);
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Takes IPVS away. While probes are being attached, each for a moment has a reference of the module.
+fn remove() {
+    let begin = Instant::now();
+    while !try_unload() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "something holds it");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_table_that_is_rebuilt_all_the_time_is_gathered_whole_and_without_a_series_twice() {
+    prepare();
+    let watched = Watched::start(&["--interval", "100ms", "--probes", "off"]);
+    let mut rebuild = Command::new("ipvsadm")
+        .arg("-R")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ipvsadm is in the lab");
+    let mut rules = rebuild.stdin.take().expect("piped");
+    let begin = Instant::now();
+    let mut changes = 0;
+    while begin.elapsed() < Duration::from_secs(8) {
+        for service in 0..50 {
+            let service = format!("-t 10.101.0.{service}:80");
+            writeln!(rules, "-A {service} -s wlc").expect("ipvsadm reads");
+            for real in 0..8 {
+                writeln!(rules, "-a {service} -r 10.102.0.{real}:80 -m -w {real}").expect("ipvsadm reads");
+            }
+            writeln!(rules, "-d {service} -r 10.102.0.3:80").expect("ipvsadm reads");
+            changes += 10;
+        }
+        for service in 0..50 {
+            writeln!(rules, "-D -t 10.101.0.{service}:80").expect("ipvsadm reads");
+            changes += 1;
+        }
+    }
+    drop(rules);
+    assert!(rebuild.wait().expect("it ends").success());
+    let rate = f64::from(changes) / begin.elapsed().as_secs_f64();
+    println!("{rate:.0} changes a second");
+    // More than this on a processor of its own, and it is emulated.
+    assert!(rate > 100.0, "{rate}");
+    let (last, _) = watched.until("rest", |gather| of(gather, "ipvs_virtual_server").count() == 1);
+    assert_eq!(state(&last), ("ok", ""));
+    let all = watched.all();
+    for gather in &all {
+        let series: HashSet<_> = gather.iter().map(Line::series).collect();
+        assert_eq!(series.len(), gather.len(), "a series came twice");
+        let times: BTreeSet<_> = gather.iter().map(|line| line.timestamp).collect();
+        assert_eq!(times.len(), 1);
+        // What was there all the time is there in every gather that was complete.
+        if state(gather).0 == "ok" {
+            let lasting = of(gather, "ipvs_real_server").filter(|line| line.tag("virtual_port") == "7100");
+            assert_eq!(lasting.count(), 2, "{gather:?}");
+        }
+    }
+    let moved = all
+        .iter()
+        .filter(|gather| of(gather, "ipvs_virtual_server").count() > 1)
+        .count();
+    assert!(moved > 5, "the table did not change under the gathers");
+    let line = only(&last, "ipvs_observer");
+    println!(
+        "{} gathers, {} repeats, {} vanished, {} twice, {} errors",
+        all.len(),
+        line.number("dump_repeats"),
+        line.number("dump_vanished"),
+        line.number("dump_duplicates"),
+        line.number("dump_errors")
+    );
+    watched.end();
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn zeroed_counters_are_the_kernels_business_and_picks_go_on() {
+    prepare();
+    let watched = Watched::start(&["--interval", "200ms"]);
+    watched.until("the first gather", |gather| !telling() || picks(gather).is_some());
+    connections(10);
+    assert_eq!(counted(), 10);
+    ipvsadm::run(&["-Z"]);
+    connections(5);
+    assert_eq!(counted(), 5);
+    let (gather, _) = watched.until("zeroed", |gather| {
+        of(gather, "ipvs_virtual_server").all(|line| line.number("connections") == 5)
+    });
+    if telling() {
+        assert_eq!(picks(&gather), Some(15));
+    }
+    watched.end();
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_clock_set_back_and_forward_neither_stops_the_gathers_nor_makes_more_of_them() {
+    prepare();
+    let watched = Watched::start(&["--interval", "250ms", "--probes", "off"]);
+    watched.until("the first gather", |_| true);
+    for (name, seconds) in [("back", -5000i64), ("forward", 9000), ("home", -4000)] {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs();
+        shell(&format!("date -s @{} >/dev/null", now.cast_signed() + seconds));
+        let (count, begin) = (watched.count(), Instant::now());
+        let (_, took) = watched.until("a gather", |_| true);
+        thread::sleep(Duration::from_secs(3));
+        let (made, time) = (watched.count() - count, begin.elapsed().as_secs_f64());
+        println!("set {name}: a gather after {took:?}, {made} in {time:.1} s");
+        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        assert!((made as f64) < time * 4.0 + 2.0, "{name}: {made} in {time}");
+    }
+    watched.end();
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn without_descriptors_it_goes_on_and_says_so_and_recovers() {
+    prepare();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 4; exec ipvs-observer collect --once"])
+        .stdin(Stdio::null());
+    let output = command.output().expect("sh");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("limits on descriptors"), "{said}");
+
+    let watched = Watched::start(&["--interval", "200ms", "--probes", "off"]);
+    watched.until("the first gather", |gather| state(gather).0 == "ok");
+    let limit = |current| {
+        let wanted = Rlimit {
+            current: Some(current),
+            maximum: Some(4096),
+        };
+        prlimit(Some(watched.process.pid()), Resource::Nofile, wanted).expect("root may");
+    };
+    limit(3);
+    // The module goes and comes, so that a new socket is needed, for which there is no room.
+    remove();
+    shell("modprobe ip_vs");
+    let (gather, _) = watched.until("the lack", |gather| state(gather).1 == "netlink socket failed");
+    assert_eq!(state(&gather).0, "unavailable");
+    limit(1024);
+    let (_, took) = watched.until("recovery", |gather| state(gather).0 == "ok");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let said = watched.end();
+    assert!(said.contains("Too many open files"), "{said}");
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_stopped_process_leaves_gathers_out_and_counts_them_and_loses_no_pick() {
+    prepare();
+    let watched = Watched::start(&["--interval", "500ms"]);
+    watched.until("the probes", |gather| !telling() || picks(gather).is_some());
+    watched.process.signal(Signal::STOP);
+    connections(200);
+    thread::sleep(Duration::from_secs(10));
+    let before = counted();
+    watched.process.signal(Signal::CONT);
+    let (gather, took) = watched.until("a gather after it", |_| true);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let skipped = only(&gather, "ipvs_observer").number("gathers_skipped");
+    assert!((20..40).contains(&skipped), "{skipped} in 12 seconds");
+    assert_eq!(before, 200);
+    if telling() {
+        assert_eq!(picks(&gather), Some(200));
+    }
+    watched.end();
+    ipvsadm::run(&["-C"]);
+}
+
+/// Kprobes that are in place, and BPF programs and maps that are loaded.
+fn in_the_kernel() -> (usize, usize, usize) {
+    let count = |script: &str| -> usize {
+        let output = Command::new("sh").args(["-c", script]).output().expect("sh");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{script}: {text:?}"))
+    };
+    shell("test -e /sys/kernel/debug/kprobes || mount -t debugfs debugfs /sys/kernel/debug");
+    (
+        count("grep -c 'ip_vs' /sys/kernel/debug/kprobes/list || :"),
+        count("bpftool prog show | grep -c '^[0-9]*: kprobe' || :"),
+        count("bpftool map show | grep -c '^[0-9]*:' || :"),
+    )
+}
+
+#[test]
+fn nothing_of_a_killed_process_stays_in_the_kernel() {
+    prepare();
+    let begin = Instant::now();
+    // What ended before this is taken away by and by.
+    while in_the_kernel().0 > 0 {
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "of earlier tests: {:?}",
+            in_the_kernel()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    let before = in_the_kernel();
+    let mut watched = Watched::start(&["--interval", "500ms"]);
+    watched.until("the first gather", |_| true);
+    let during = in_the_kernel();
+    println!("before {before:?}, during {during:?}");
+    assert!(during.0 > before.0 && during.1 > before.1 && during.2 > before.2);
+    watched.process.signal(Signal::KILL);
+    watched.process.wait();
+    let begin = Instant::now();
+    while in_the_kernel() != before {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{:?} where there was {before:?}",
+            in_the_kernel()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    println!("gone after {:?}", begin.elapsed());
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_state_that_lasts_takes_no_processor_time() {
+    let idle = |name: &str, watched: Watched| {
+        watched.until("the first gather", |_| true);
+        let (before, begin) = (watched.processor(), Instant::now());
+        thread::sleep(Duration::from_secs(6));
+        let part = watched.processor().saturating_sub(before).as_secs_f64() / begin.elapsed().as_secs_f64();
+        println!("{name}: {:.1} % of a processor", part * 100.0);
+        assert!(part < 0.05, "{name}: {part}");
+        watched.end();
+    };
+    remove();
+    idle("ip_vs absent", Watched::start(&["--interval", "1s"]));
+    prepare();
+    idle(
+        "an output away",
+        Watched::start(&[
+            "--interval",
+            "1s",
+            "--output",
+            "stdout",
+            "--output",
+            "unix:///nowhere",
+        ]),
+    );
+    idle(
+        "a namespace gone",
+        Watched::start(&["--interval", "1s", "--netns", "nowhere", "--probes", "off"]),
+    );
+    let mut refused = Command::new("sh");
+    refused.args([
+        "-c",
+        "ulimit -n 40; exec ipvs-observer collect --interval 1s --output stdout",
+    ]);
+    idle("few descriptors", Watched::of(refused));
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_small_receive_buffer_costs_no_record() {
+    prepare();
+    let mut rules = Vec::new();
+    for service in 0..60 {
+        writeln!(rules, "-A -t 10.103.0.{service}:80 -s rr").expect("memory");
+        for real in 0..200 {
+            writeln!(rules, "-a -t 10.103.0.{service}:80 -r 10.104.0.{real}:80 -m").expect("memory");
+        }
+    }
+    ipvsadm::restore(&String::from_utf8(rules).expect("text"));
+    let setting = "/proc/sys/net/core/rmem_default";
+    let usual = std::fs::read_to_string(setting).expect("a setting");
+    std::fs::write(setting, "2304").expect("the least that the kernel takes");
+    let lines = observer::gather(&["--probes", "off"]);
+    std::fs::write(setting, usual.trim()).expect("the setting is put back");
+    assert_eq!(of(&lines, "ipvs_real_server").count(), 60 * 200);
+    assert_eq!(state(&lines), ("ok", ""));
+    ipvsadm::run(&["-C"]);
+}
