@@ -3,44 +3,38 @@
 //! Owns: what follows from two readings of the probes' counters. Refuses to know: where either came from. The
 //! two meet on values, within one network namespace; what happens in another does not reach these numbers.
 
-use std::{collections::HashMap, mem};
-
 use crate::model::{
-    Activity, DestinationActivity, DestinationKey, Netns, ServiceActivity, ServiceKey, Snapshot,
-    VirtualServer,
+    Activity, Destination, DestinationActivity, DestinationKey, KeyMap, Netns, ServiceActivity, ServiceKey,
 };
-
-/// What the probes saw of a service, and what follows for its destinations.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ServiceObservation {
-    /// The scheduler's counters.
-    pub activity: ServiceActivity,
-    /// Picks since the last reading, of all destinations that are there now.
-    picks: u64,
-    /// Weights of all destinations.
-    weights: u64,
-}
 
 /// What the probes saw of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DestinationObservation {
     /// Its counters.
     pub activity: DestinationActivity,
+    /// Its picks since the last reading.
+    pub picks: u64,
     /// Its part of the service's picks since the last reading, from 0 to 1; none if there were none.
     pub pick_share: Option<f64>,
     /// Its part of the service's weights, from 0 to 1; none if all are 0.
     pub weight_share: Option<f64>,
 }
 
-/// Picks by destination, as they stood.
-type Picks = HashMap<(ServiceKey, DestinationKey), u64>;
+/// A destination's counters as of a reading.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    activity: DestinationActivity,
+    /// Picks since the reading before.
+    picks: u64,
+    reading: u64,
+}
 
 /// Joins one namespace's snapshots with the probes' activity, from one gather to the next.
 #[derive(Debug, Default)]
 pub struct Correlator {
     netns: Netns,
-    before: Picks,
-    now: Picks,
+    known: KeyMap<(ServiceKey, DestinationKey), Known>,
+    reading: u64,
 }
 
 impl Correlator {
@@ -59,58 +53,54 @@ impl Correlator {
 
     /// Takes note of a new reading: what was new becomes old.
     pub fn advance(&mut self, activity: &Activity) {
-        mem::swap(&mut self.before, &mut self.now);
-        self.now.clear();
+        self.reading += 1;
         for ((netns, service, destination), counters) in &activity.destinations {
-            if *netns == self.netns && counters.picks > 0 {
-                self.now.insert((*service, *destination), counters.picks);
+            if *netns != self.netns {
+                continue;
             }
+            let known = self.known.entry((*service, *destination)).or_default();
+            // A counter that went back began anew, and all of it is new.
+            let now = counters.picks;
+            known.picks = now.checked_sub(known.activity.picks).unwrap_or(now);
+            known.activity = *counters;
+            known.reading = self.reading;
         }
+        self.known.retain(|_, known| known.reading == self.reading);
     }
 
-    /// What was seen of a service.
-    pub fn service(
+    /// What was seen of a service, and in `observed` what was seen of its `destinations`, in their order.
+    pub fn observe(
         &self,
         activity: &Activity,
-        snapshot: &Snapshot,
-        server: &VirtualServer,
-    ) -> ServiceObservation {
-        let key = &server.service.key;
-        let destinations = snapshot.destinations(server);
-        ServiceObservation {
-            activity: activity.service(self.netns, key),
-            picks: destinations
-                .iter()
-                .map(|destination| self.picks(key, &destination.key))
-                .sum(),
-            weights: destinations
-                .iter()
-                .map(|destination| u64::from(destination.weight))
-                .sum(),
+        service: &ServiceKey,
+        destinations: &[Destination],
+        observed: &mut Vec<DestinationObservation>,
+    ) -> ServiceActivity {
+        let (mut picks, mut weights) = (0, 0);
+        observed.clear();
+        observed.extend(destinations.iter().map(|destination| {
+            let known = self.known(service, destination);
+            picks += known.picks;
+            weights += u64::from(destination.weight);
+            DestinationObservation {
+                activity: known.activity,
+                picks: known.picks,
+                pick_share: None,
+                weight_share: None,
+            }
+        }));
+        for (seen, destination) in observed.iter_mut().zip(destinations) {
+            seen.pick_share = share(seen.picks, picks);
+            seen.weight_share = share(destination.weight.into(), weights);
         }
+        activity.service(self.netns, service)
     }
 
-    /// What was seen of a destination of a service.
-    pub fn destination(
-        &self,
-        activity: &Activity,
-        (key, service): (&ServiceKey, &ServiceObservation),
-        destination: &DestinationKey,
-        weight: u32,
-    ) -> DestinationObservation {
-        DestinationObservation {
-            activity: activity.destination(self.netns, key, destination),
-            pick_share: share(self.picks(key, destination), service.picks),
-            weight_share: share(weight.into(), service.weights),
-        }
-    }
-
-    /// Picks since the last reading. A counter that went back began anew, and all of it is new.
-    fn picks(&self, service: &ServiceKey, destination: &DestinationKey) -> u64 {
-        let key = (*service, *destination);
-        let now = self.now.get(&key).copied().unwrap_or_default();
-        let before = self.before.get(&key).copied().unwrap_or_default();
-        now.checked_sub(before).unwrap_or(now)
+    fn known(&self, service: &ServiceKey, destination: &Destination) -> Known {
+        self.known
+            .get(&(*service, destination.key))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -123,7 +113,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::model::{Address, Destination, Family, Forward, Name, Service, ServiceFlags, Stats};
+    use crate::model::{Address, Family, Forward, Name, Service, ServiceFlags, Snapshot, Stats};
 
     const NETNS: Netns = Netns(7);
     const SERVICE: ServiceKey = ServiceKey::Fwmark {
@@ -188,18 +178,13 @@ mod tests {
         activity: &Activity,
         snapshot: &Snapshot,
     ) -> Vec<(Option<f64>, Option<f64>)> {
-        let server = &snapshot.virtual_servers()[0];
-        let service = correlator.service(activity, snapshot, server);
-        let observe = |destination: &Destination| {
-            let seen = correlator.destination(
-                activity,
-                (&SERVICE, &service),
-                &destination.key,
-                destination.weight,
-            );
-            (seen.pick_share, seen.weight_share)
-        };
-        snapshot.destinations(server).iter().map(observe).collect()
+        let destinations = snapshot.destinations(&snapshot.virtual_servers()[0]);
+        let mut observed = Vec::new();
+        correlator.observe(activity, &SERVICE, destinations, &mut observed);
+        observed
+            .iter()
+            .map(|seen| (seen.pick_share, seen.weight_share))
+            .collect()
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn bench(words: &[String]) -> io::Result<()> {
 fn measure(name: &str, table: Table, rounds: usize, exporter: Option<&str>) -> io::Result<()> {
     let mut ways = Vec::new();
     for (way, words) in WORKERS {
-        ways.push((way, Way::Worker(Worker::start(words)?), Vec::new()));
+        ways.push((way, Way::Worker(Worker::start(words, name)?), Vec::new()));
     }
     for (way, words) in PROGRAMS {
         ways.push((way, Way::Program(words), Vec::new()));

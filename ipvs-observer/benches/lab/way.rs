@@ -42,10 +42,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start(words: &[&str]) -> io::Result<Self> {
+    pub fn start(words: &[&str], table: &str) -> io::Result<Self> {
         let mut child = Command::new(env::current_exe()?)
             .arg("worker")
             .args(words)
+            .arg(table)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -111,7 +112,7 @@ fn program(words: &[&str]) -> io::Result<Round> {
     // SAFETY: an all-zero `rusage` is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both are valid for the call, and the child is waited for here alone.
-    let ended = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, &raw mut usage) };
+    let ended = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
     let wall = began.elapsed();
     if ended < 0 || status != 0 {
         return Err(io::Error::other(format!("{words:?} ended with {status}")));

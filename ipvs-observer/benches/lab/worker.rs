@@ -20,6 +20,7 @@ use ipvs_observer::{
 use crate::{
     counter::{Costs, From, peak_memory},
     row::Round,
+    table::Table,
 };
 
 /// One round of whatever is measured.
@@ -27,14 +28,16 @@ trait Work {
     fn round(&mut self) -> io::Result<()>;
 }
 
-/// Works as the words say: `floor`, or `gather` with `telegraf` or `probes` behind it.
+/// Works as the words say: `floor`, or `gather` with `telegraf` or `probes` behind it. The last is the table.
 pub fn run(words: &[String]) -> io::Result<()> {
     let has = |word: &str| words.iter().any(|other| other == word);
     let mut costs = Costs::of(0, From::Now)?;
+    let table = words.last().and_then(|word| Table::parse(word));
+    let table = table.ok_or_else(|| io::Error::other("a worker without a table"))?;
     let mut work: Box<dyn Work> = if has("floor") {
         Box::new(Floor::new()?)
     } else {
-        Box::new(Gather::new(has("telegraf"), has("probes"))?)
+        Box::new(Gather::new(has("telegraf"), has("probes"), table)?)
     };
     // What is measured is the steady state, in which everything has its room.
     work.round()?;
@@ -161,15 +164,16 @@ struct Gather {
 }
 
 impl Gather {
-    fn new(telegraf: bool, probes: bool) -> io::Result<Self> {
+    fn new(telegraf: bool, probes: bool, table: Table) -> io::Result<Self> {
+        let (usual, all) = (Sizes::default(), table.services * table.destinations);
         let netns = netlink::namespace()?;
         let probes = probes.then(|| {
             Probes::attach(&ProbeSettings {
                 mode: ProbeMode::On,
                 sizes: Sizes {
-                    services: 20_000,
-                    destinations: 100_000,
-                    ..Sizes::default()
+                    services: usual.services.max(table.services as u32),
+                    destinations: usual.destinations.max(all as u32),
+                    ..usual
                 },
                 namespaces: vec![netns],
                 ..ProbeSettings::default()

@@ -43,24 +43,23 @@ impl Buffer {
 
     /// Forgets all behind the first `length` bytes.
     pub(super) fn truncate(&mut self, length: usize) {
-        match length.checked_sub(self.settled.len()) {
-            Some(recent) => self.length = self.length.min(recent),
-            None => {
-                self.settled.truncate(length);
-                self.length = 0;
-            }
-        }
+        let recent = length.checked_sub(self.settled.len());
+        self.length = self.length.min(recent.unwrap_or(0));
+        self.settled.truncate(length);
     }
 
     /// Gives room for `N` bytes, of which `write` says how many it took from the front.
     #[inline(always)]
     pub(super) fn put<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
         const { assert!(N <= RECENT) };
-        if self.length > RECENT - N {
+        let start = if self.length > RECENT - N {
             self.settle();
-        }
-        if let Some(room) = self.recent[self.length..].first_chunk_mut() {
-            self.length += write(room).min(N);
+            0
+        } else {
+            self.length
+        };
+        if let Some(room) = self.recent[start..].first_chunk_mut() {
+            self.length = start + write(room).min(N);
         }
     }
 

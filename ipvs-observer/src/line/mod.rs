@@ -238,7 +238,11 @@ impl Line<'_> {
     pub fn float(&mut self, key: &str, value: f64) -> &mut Self {
         if value.is_finite() {
             self.key(key);
-            let _ = write!(self.encoder.buffer, "{value}");
+            let mut buffer = zmij::Buffer::new();
+            let text = buffer.format_finite(value);
+            // A whole number is written without a fraction.
+            let text = text.strip_suffix(".0").unwrap_or(text);
+            self.encoder.buffer.append(text.as_bytes());
         }
         self
     }

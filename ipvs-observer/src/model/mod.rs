@@ -13,7 +13,7 @@ mod snapshot;
 mod stats;
 
 pub use activity::{
-    Action, Activity, Change, DestinationActivity, Durations, Netns, ProbeTotals, ServiceActivity,
+    Action, Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
 };
 pub use address::{Address, Family, Protocol};
 pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced};

@@ -1,17 +1,13 @@
 //! The policy of a dump: what is asked in which order, when it is asked again, when it counts as complete.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    time::Duration,
-};
+use std::{collections::HashSet, io, time::Duration};
 
 use super::{
     Failure, Kernel, Running, decode, procfs,
     socket::{Replies, Socket},
     wire::Command,
 };
-use crate::model::{DestinationKey, Service, ServiceKey, Snapshot};
+use crate::model::{DestinationKey, KeyMap, Service, ServiceKey, Snapshot};
 
 /// How long one reply may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +33,7 @@ pub struct Reader {
     socket: Option<Socket>,
     room: usize,
     counters: Counters,
-    services: HashMap<ServiceKey, usize>,
+    services: KeyMap<ServiceKey, usize>,
     destinations: HashSet<DestinationKey>,
     vanished: Vec<usize>,
 }
@@ -65,7 +61,7 @@ impl Reader {
             socket: None,
             room: 0,
             counters: Counters::default(),
-            services: HashMap::new(),
+            services: KeyMap::default(),
             destinations: HashSet::new(),
             vanished: Vec::new(),
         }

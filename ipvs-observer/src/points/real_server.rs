@@ -1,8 +1,7 @@
 //! `ipvs_real_server`.
 
-use super::{Points, Schema, Seen, family_tag, ip, telegraf_stats, virtual_tags};
+use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
-    correlate::ServiceObservation,
     line::Encoder,
     model::{Destination, ServiceKey},
 };
@@ -13,11 +12,11 @@ impl Points {
         encoder: &mut Encoder,
         service: &ServiceKey,
         destinations: &[Destination],
-        seen: Option<(Seen<'_>, &ServiceObservation)>,
+        seen: bool,
         timestamp: u64,
     ) {
         virtual_tags(&mut self.virtual_tags, service, self.schema);
-        for destination in destinations {
+        for (place, destination) in destinations.iter().enumerate() {
             let mut line = encoder.line("ipvs_real_server");
             let key = &destination.key;
             line.tag_ip("address", ip(key.address, self.schema));
@@ -51,13 +50,7 @@ impl Points {
                     }
                 }
             }
-            if let Some((seen, observation)) = seen {
-                let seen = seen.correlator.destination(
-                    seen.activity,
-                    (service, observation),
-                    &destination.key,
-                    destination.weight,
-                );
+            if let Some(seen) = self.observed.get(place).filter(|_| seen) {
                 line.unsigned("picks", seen.activity.picks)
                     .unsigned("overloads", seen.activity.overloads);
                 if let Some(overloaded) = seen.activity.overloaded {

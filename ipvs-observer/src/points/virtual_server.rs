@@ -2,9 +2,8 @@
 
 use super::{Points, Schema, family_tag, ip, telegraf_stats};
 use crate::{
-    correlate::ServiceObservation,
     line::Encoder,
-    model::{Destination, ServiceKey, VirtualServer},
+    model::{Destination, ServiceActivity, ServiceKey, VirtualServer},
 };
 
 impl Points {
@@ -13,7 +12,7 @@ impl Points {
         encoder: &mut Encoder,
         server: &VirtualServer,
         destinations: &[Destination],
-        seen: Option<&ServiceObservation>,
+        seen: Option<&ServiceActivity>,
         timestamp: u64,
     ) {
         let service = &server.service;
@@ -61,7 +60,7 @@ impl Points {
                     .unsigned("real_servers_drained", drained as u64);
             }
         }
-        if let Some(ServiceObservation { activity, .. }) = seen {
+        if let Some(activity) = seen {
             line.unsigned("schedule_calls", activity.calls)
                 .unsigned("schedule_picks", activity.picks)
                 .unsigned("schedule_none", activity.none)

@@ -1,8 +1,8 @@
 //! The maps, read into the model.
 
-use std::{collections::HashMap, io, os::fd::AsFd};
+use std::{io, os::fd::AsFd};
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, PerCpuArray};
 use ipvs_observer_common::{
     control::Control,
     counter::{DestinationCounters, Health, ServiceCounters},
@@ -11,21 +11,26 @@ use ipvs_observer_common::{
 };
 
 use super::{batch::Batch, convert, latency, object::Object};
-use crate::model::{Activity, DestinationActivity, Durations, Lost, ProbeTotals, ServiceActivity};
+use crate::model::{Activity, DestinationActivity, KeyMap, Lost, ProbeTotals, ServiceActivity};
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
     services: Batch<ServiceKey, ServiceCounters>,
     destinations: Batch<DestinationKey, DestinationCounters>,
+    histograms: Batch<ServiceKey, Histogram>,
     /// Durations as of the last reading, of the services that were there.
-    durations: HashMap<ServiceKey, Known>,
+    durations: KeyMap<ServiceKey, Known>,
     reading: u64,
 }
 
 /// What the last reading found of a service's durations.
+#[derive(Default)]
 struct Known {
     /// Calls, and the time that they took: a service that is deleted and added again may reach the same number.
     asked: (u64, u64),
+    /// Whether that is more than the reading before found, and how long the longest call took since.
+    asked_since: bool,
+    longest: u64,
     histogram: Box<Histogram>,
     reading: u64,
 }
@@ -38,7 +43,8 @@ impl Counters {
         Ok(Self {
             services: Batch::new(cpus),
             destinations: Batch::new(cpus),
-            durations: HashMap::new(),
+            histograms: Batch::new(1),
+            durations: KeyMap::default(),
             reading: 0,
         })
     }
@@ -69,16 +75,17 @@ impl Counters {
         let Some(Map::PerCpuHashMap(map)) = object.ebpf.map("SERVICES") else {
             return Ok(());
         };
-        let histograms = object
-            .ebpf
-            .map("DURATIONS")
-            .and_then(|map| BpfHashMap::<_, ServiceKey, Histogram>::try_from(map).ok());
         let (durations, reading) = (&mut self.durations, self.reading);
+        let mut asked = 0;
         self.services.read(map.fd().as_fd(), |key, cpus| {
             let mut sum = ServiceCounters::default();
             cpus.for_each(|cpu| sum.add(&cpu, interval));
-            let longest = sum.ns_max[(interval & 1) as usize];
-            let durations = interval_durations(durations, histograms.as_ref(), key, &sum, longest, reading);
+            let known = durations.entry(*key).or_default();
+            known.reading = reading;
+            known.longest = sum.ns_max[(interval & 1) as usize];
+            known.asked_since = known.asked != (sum.calls, sum.ns_sum);
+            known.asked = (sum.calls, sum.ns_sum);
+            asked += u32::from(known.asked_since);
             activity.services.insert(
                 convert::service(key),
                 ServiceActivity {
@@ -89,12 +96,51 @@ impl Counters {
                     refused: sum.refused,
                     fatal: sum.fatal,
                     ns_sum: sum.ns_sum,
-                    durations,
+                    durations: None,
                 },
             );
         })?;
-        self.durations.retain(|_, known| known.reading == reading);
-        Ok(())
+        durations.retain(|_, known| known.reading == reading);
+        self.read_durations(object, asked, activity)
+    }
+
+    /// The percentiles since the last reading, of the services whose schedulers were asked since.
+    fn read_durations(&mut self, object: &Object, asked: u32, activity: &mut Activity) -> io::Result<()> {
+        /// A histogram is long, and many of them at once are still cheaper than a few system calls.
+        const FEW: u32 = 8;
+        let Some(map) = object.ebpf.map("DURATIONS") else {
+            return Ok(());
+        };
+        if asked == 0 {
+            return Ok(());
+        }
+        let mut take = |key: &ServiceKey, known: &mut Known, now: &Histogram| {
+            let interval = latency::between(&known.histogram, now);
+            *known.histogram = *now;
+            if let Some(service) = activity.services.get_mut(&convert::service(key)) {
+                service.durations = latency::durations(&interval, known.longest);
+            }
+        };
+        if asked * FEW < self.durations.len() as u32 {
+            let Ok(map) = BpfHashMap::<_, ServiceKey, Histogram>::try_from(map) else {
+                return Ok(());
+            };
+            for (key, known) in self.durations.iter_mut().filter(|(_, known)| known.asked_since) {
+                if let Ok(now) = map.get(key, 0) {
+                    take(key, known, &now);
+                }
+            }
+            return Ok(());
+        }
+        let Map::HashMap(map) = map else { return Ok(()) };
+        let durations = &mut self.durations;
+        self.histograms.read(map.fd().as_fd(), |key, values| {
+            if let Some(known) = durations.get_mut(key).filter(|known| known.asked_since)
+                && let Some(now) = values.next()
+            {
+                take(key, known, &now);
+            }
+        })
     }
 
     fn read_destinations(&mut self, object: &Object, activity: &mut Activity) -> io::Result<()> {
@@ -116,34 +162,6 @@ impl Counters {
             );
         })
     }
-}
-
-type Histograms<'a> = BpfHashMap<&'a MapData, ServiceKey, Histogram>;
-
-/// The percentiles since the last reading. Nothing is read of a service whose scheduler was not asked since.
-fn interval_durations(
-    known: &mut HashMap<ServiceKey, Known>,
-    histograms: Option<&Histograms<'_>>,
-    key: &ServiceKey,
-    sum: &ServiceCounters,
-    longest: u64,
-    reading: u64,
-) -> Option<Durations> {
-    let known = known.entry(*key).or_insert_with(|| Known {
-        asked: (0, 0),
-        histogram: Box::default(),
-        reading,
-    });
-    known.reading = reading;
-    let asked = (sum.calls, sum.ns_sum);
-    if known.asked == asked {
-        return None;
-    }
-    known.asked = asked;
-    let now = histograms?.get(key, 0).ok()?;
-    let interval = latency::between(&known.histogram, &now);
-    *known.histogram = now;
-    latency::durations(&interval, longest)
 }
 
 /// Gives the programs their orders.

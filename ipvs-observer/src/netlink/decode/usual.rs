@@ -26,7 +26,7 @@ struct Place {
 /// An attribute behind another.
 const fn after(before: &Place, payload: usize, kind: u16) -> Place {
     Place {
-        at: before.at + (before.length as usize + 3 & !3),
+        at: before.at + ((before.length as usize + 3) & !3),
         length: (HEADER + payload) as u16,
         kind,
     }
