@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crate::{
     output::Target,
     points::Schema,
+    privilege::Privileges,
     probe::{ProbeMode, Sizes},
     settings::{self, CheckFormat, Precision, ServiceSpec, TraceFormat},
     trace::{ClientNet, DestinationSpec, Filter},
@@ -275,6 +276,7 @@ impl From<TraceArgs> for settings::Trace {
                 events,
                 ..args.probing.sizes()
             },
+            privileges: args.probing.privileges(),
             btf: args.probing.btf,
         }
     }
@@ -336,9 +338,37 @@ struct ProbeArgs {
         allow_hyphen_values = true, env = "IPVS_OBSERVER_MAX_DESTINATIONS"
     )]
     max_destinations: u32,
+
+    /// What is given up at the start: all that gathering and attaching again does not need, once the probes are
+    /// attached also what attaching needs, or nothing
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "reattach",
+        env = "IPVS_OBSERVER_PRIVILEGES"
+    )]
+    privileges: PrivilegesArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrivilegesArg {
+    /// Give up at the start what neither gathering nor attaching again needs
+    Reattach,
+    /// And once the probes are attached what only attaching needs
+    Attached,
+    /// Give up nothing, and put up no fence
+    Keep,
 }
 
 impl ProbeArgs {
+    fn privileges(&self) -> Privileges {
+        match self.privileges {
+            PrivilegesArg::Reattach => Privileges::Reattach,
+            PrivilegesArg::Attached => Privileges::Attached,
+            PrivilegesArg::Keep => Privileges::Keep,
+        }
+    }
+
     fn sizes(&self) -> Sizes {
         Sizes {
             services: self.max_services,
@@ -412,6 +442,7 @@ impl From<CollectArgs> for settings::Collect {
             },
             load_module: args.load_module,
             sizes: args.probing.sizes(),
+            privileges: args.probing.privileges(),
             btf: args.probing.btf,
             services: args.services,
             namespaces: args.namespaces,

@@ -21,7 +21,8 @@
 //! | [`trace`] | how a decision looks, to a person and to a program | where it came from |
 //! | [`mod@line`] | the syntax of line protocol | measurements |
 //! | [`output`] | getting whole lines out | what they say |
-//! | [`system`] | what this machine allows: capabilities, lockdown, kprobes | what follows |
+//! | [`privilege`] | capabilities: what is missing, what is given up; the fence | what is lost by it |
+//! | [`system`] | what this machine allows: lockdown, kprobes, performance events | what follows |
 //! | [`trigger`], [`health`], [`log`], [`leave`] | when a gather starts, how well the work goes, who is told, the end | |
 //!
 //! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
@@ -39,6 +40,7 @@ pub mod model;
 pub mod netlink;
 pub mod output;
 pub mod points;
+pub mod privilege;
 pub mod probe;
 pub mod settings;
 pub mod system;

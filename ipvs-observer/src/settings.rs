@@ -6,6 +6,7 @@ use crate::{
     model::{Address, Family, Protocol, ServiceKey},
     output::Target,
     points::Schema,
+    privilege::Privileges,
     probe::{ProbeMode, Sizes},
     trace::Filter,
     trigger::Start,
@@ -36,6 +37,8 @@ pub struct Collect {
     pub probes: ProbeMode,
     /// Whether the module is loaded if it is absent.
     pub load_module: bool,
+    /// What is given up of privileges, and when.
+    pub privileges: Privileges,
     /// Where BTF is read from, if not from the running kernel.
     pub btf: Option<PathBuf>,
     /// How large the probes' maps are.
@@ -44,6 +47,17 @@ pub struct Collect {
     pub services: Vec<ServiceSpec>,
     /// The network namespaces, by name or path; none: this one.
     pub namespaces: Vec<String>,
+}
+
+impl Collect {
+    /// Which probes are wanted, in the end.
+    pub fn probes_wanted(&self) -> ProbeMode {
+        match self.probes {
+            // Counters since the probes were attached say nothing in the one gather right after it.
+            ProbeMode::Auto if self.once => ProbeMode::Off,
+            mode => mode,
+        }
+    }
 }
 
 /// What `trace` does.
@@ -65,6 +79,8 @@ pub struct Trace {
     pub outputs: Vec<Target>,
     /// Bytes kept for an output that is away.
     pub backlog: usize,
+    /// What is given up of privileges, and when.
+    pub privileges: Privileges,
     /// Where BTF is read from, if not from the running kernel.
     pub btf: Option<PathBuf>,
     /// How large the probes' maps are.

@@ -1,73 +1,15 @@
-//! What this machine allows, as `/proc` and `/sys` tell it: capabilities, lockdown, kprobes.
+//! What this machine allows, as `/proc` and `/sys` tell it: lockdown, kprobes, performance events, locked memory.
 //!
-//! Owns: reading and parsing these. Refuses to know: what follows from them.
+//! Owns: reading and trying these. Refuses to know: what follows from them.
 
 use std::{
     fs, io,
+    os::fd::{FromRawFd, OwnedFd},
     path::Path,
     process::{Command, Stdio},
 };
 
-/// A capability that this program has a use for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Capability {
-    /// Reading the IPVS table.
-    NetAdmin,
-    /// Loading BPF programs.
-    Bpf,
-    /// Attaching kprobes, and reading kernel memory from programs.
-    Perfmon,
-}
-
-impl Capability {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NetAdmin => "CAP_NET_ADMIN",
-            Self::Bpf => "CAP_BPF",
-            Self::Perfmon => "CAP_PERFMON",
-        }
-    }
-
-    /// Its number, from the kernel's `include/uapi/linux/capability.h`.
-    fn bit(self) -> u32 {
-        match self {
-            Self::NetAdmin => 12,
-            Self::Perfmon => 38,
-            Self::Bpf => 39,
-        }
-    }
-}
-
-/// `CAP_SYS_ADMIN`, which stands for BPF and performance events too.
-const SYS_ADMIN: u32 = 21;
-
-/// The capabilities in effect, as a set of bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities(u64);
-
-impl Capabilities {
-    /// Of this process; none where `/proc` does not tell.
-    pub fn in_effect() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self(effective(&status).unwrap_or(0))
-    }
-
-    /// Whether one is among them.
-    pub fn has(self, capability: Capability) -> bool {
-        let stands_for = matches!(capability, Capability::Bpf | Capability::Perfmon) && self.bit(SYS_ADMIN);
-        self.bit(capability.bit()) || stands_for
-    }
-
-    fn bit(self, bit: u32) -> bool {
-        self.0 >> bit & 1 == 1
-    }
-}
-
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How much of the kernel is closed even to root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +51,63 @@ pub fn perf_event_paranoid() -> Option<i32> {
         .ok()
 }
 
+/// Opens a performance event of the kernel's that counts nothing, to see whether it may.
+///
+/// # Errors
+/// What the kernel says: `EACCES` where privileges lack.
+pub fn performance_events() -> io::Result<()> {
+    const SOFTWARE: u32 = 1;
+    const DUMMY: u64 = 9;
+    const CLOSE_ON_EXEC: libc::c_ulong = 8;
+    /// The first version of the kernel's `struct perf_event_attr`.
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        size: u32,
+        config: u64,
+        rest: [u64; 6],
+    }
+    let attributes = Attributes {
+        kind: SOFTWARE,
+        size: size_of::<Attributes>() as u32,
+        config: DUMMY,
+        rest: [0; 6],
+    };
+    // SAFETY: the attributes are as large as they say and outlive the call; the event is of this thread, on any
+    // processor, in no group.
+    let event = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            0,
+            -1,
+            -1,
+            CLOSE_ON_EXEC,
+        )
+    };
+    if event < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor, and nobody else has it.
+    drop(unsafe { OwnedFd::from_raw_fd(event as i32) });
+    Ok(())
+}
+
+/// Kernels that do not yet account BPF memory to the control group take it from the locked memory, of which the
+/// usual limit is too small for any map. Where it cannot be raised, failure shows when the maps are made.
+pub fn raise_memlock() {
+    let limit = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let _ = setrlimit(Resource::Memlock, limit);
+}
+
+/// The limit of locked memory in bytes; none if there is no limit.
+pub fn memlock() -> Option<u64> {
+    getrlimit(Resource::Memlock).current
+}
+
 /// Has `modprobe` load the module `ip_vs`. The one thing that this program ever changes, and only when told to.
 ///
 /// # Errors
@@ -129,21 +128,6 @@ pub fn load_ipvs() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_are_read_from_the_status_of_the_process() {
-        let set =
-            effective("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t0000004000001000\n").map(Capabilities);
-        let set = set.expect("a set");
-        assert!(set.has(Capability::NetAdmin) && set.has(Capability::Perfmon));
-        assert!(!set.has(Capability::Bpf));
-        assert!(
-            Capabilities(1 << SYS_ADMIN).has(Capability::Bpf),
-            "which it was before there was CAP_BPF"
-        );
-        assert!(!Capabilities(1 << SYS_ADMIN).has(Capability::NetAdmin));
-        assert_eq!(effective("Name:\tx\n"), None);
-    }
 
     #[test]
     fn the_lockdown_in_effect_is_the_one_in_brackets() {

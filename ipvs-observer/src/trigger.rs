@@ -15,6 +15,8 @@ use tokio::{
     sync::Notify,
 };
 
+use crate::privilege;
+
 /// The clock: ticks at multiples of the interval since 1970, as Telegraf aligns its gathers.
 #[derive(Debug)]
 pub struct Clock {
@@ -94,15 +96,26 @@ impl Trigger {
     /// action of these signals is to end the process.
     ///
     /// # Errors
-    /// The system gives no thread or takes no handler.
+    /// The system takes no handler.
     pub fn install(start: Start, interval: Duration) -> io::Result<Self> {
         Ok(match start {
             Start::Interval => Self::Clock(Clock::new(interval)),
-            Start::Stdin => Self::Stdin(Stdin::watch()?),
+            Start::Stdin => Self::Stdin(Stdin::default()),
             Start::Hangup => Self::Signal(signal(SignalKind::hangup())?),
             Start::User1 => Self::Signal(signal(SignalKind::user_defined1())?),
             Start::User2 => Self::Signal(signal(SignalKind::user_defined2())?),
         })
+    }
+
+    /// Starts what takes a thread; what is on standard input waits there until then.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn begin(&self) -> io::Result<()> {
+        match self {
+            Self::Stdin(stdin) => stdin.watch(),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the next; false if there will be none.
@@ -128,32 +141,33 @@ impl Trigger {
 }
 
 /// Standard input: newlines, and its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stdin {
     newlines: Arc<Notify>,
     end: Arc<Notify>,
 }
 
 impl Stdin {
-    fn watch() -> io::Result<Self> {
-        let stdin = Self {
-            newlines: Arc::new(Notify::new()),
-            end: Arc::new(Notify::new()),
-        };
-        let (newlines, end) = (Arc::clone(&stdin.newlines), Arc::clone(&stdin.end));
+    /// Reads from now on, in a thread of its own.
+    fn watch(&self) -> io::Result<()> {
+        let (newlines, end) = (Arc::clone(&self.newlines), Arc::clone(&self.end));
         thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            privilege::only_wait();
             let mut stdin = io::stdin().lock();
-            let mut line = Vec::new();
             // An error is an end too: there is nothing more to come.
-            while stdin.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                if line.ends_with(b"\n") {
+            while let Ok(bytes) = stdin.fill_buf() {
+                if bytes.is_empty() {
+                    break;
+                }
+                for _ in bytes.iter().filter(|&&byte| byte == b'\n') {
                     newlines.notify_one();
                 }
-                line.clear();
+                let read = bytes.len();
+                stdin.consume(read);
             }
             end.notify_one();
         })?;
-        Ok(stdin)
+        Ok(())
     }
 
     /// Waits for a newline; false at the end. Newlines that came before the end come first.

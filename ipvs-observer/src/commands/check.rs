@@ -1,6 +1,9 @@
 //! `check`: what this kernel and these privileges allow, a row a need.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    thread,
+};
 
 use serde::Serialize;
 
@@ -8,9 +11,10 @@ use crate::{
     leave::Held,
     model::Snapshot,
     netlink::{Failure, Reader},
-    probe::{ProbeMode, ProbeSettings, Probes},
+    privilege::{self, Capability, Gates},
+    probe::{EVENTS_CLOSED, ProbeMode, ProbeSettings, Probes},
     settings,
-    system::{self, Capabilities, Capability, Lockdown},
+    system::{self, Lockdown},
 };
 
 /// One need and how it stands.
@@ -59,6 +63,13 @@ impl Row {
             remedy,
         }
     }
+
+    fn optional(need: impl Into<String>, detail: impl Into<String>, consequence: &str, remedy: &str) -> Self {
+        Self {
+            state: State::Optional,
+            ..Self::missing(need, detail, consequence, remedy)
+        }
+    }
 }
 
 /// Prints the rows. False if something is degraded.
@@ -73,7 +84,11 @@ pub fn run(settings: &settings::Check) -> anyhow::Result<bool> {
             text.push_str(&serde_json::to_string_pretty(&rows)?);
             text.push('\n');
         }
-        settings::CheckFormat::Text => rows.iter().for_each(|row| text.push_str(&shown(row, &rows))),
+        settings::CheckFormat::Text => {
+            for (place, row) in rows.iter().enumerate() {
+                text.push_str(&shown(row, &rows, place));
+            }
+        }
     }
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads has read enough.
@@ -83,7 +98,14 @@ pub fn run(settings: &settings::Check) -> anyhow::Result<bool> {
     Ok(rows.iter().all(|row| row.state != State::Missing))
 }
 
-fn shown(row: &Row, rows: &[Row]) -> String {
+/// A row, which has a place among all. What many have in common is written once.
+fn shown(row: &Row, rows: &[Row], place: usize) -> String {
+    let before = |other: &Row| other.state == State::Missing && other.remedy == row.remedy;
+    let remedy = if rows[..place].iter().any(before) {
+        "as above"
+    } else {
+        &row.remedy
+    };
     let width = rows.iter().map(|row| row.need.len()).max().unwrap_or_default();
     let state = match row.state {
         State::Ok => "ok",
@@ -92,7 +114,7 @@ fn shown(row: &Row, rows: &[Row]) -> String {
     };
     let first = format!("{state:<8} {:<width$}  {}\n", row.need, row.detail);
     let lacking = row.state == State::Missing;
-    let below = [("so", &row.consequence), ("remedy", &row.remedy)].map(|(word, what)| match what.as_str() {
+    let below = [("so", row.consequence.as_str()), ("remedy", remedy)].map(|(word, what)| match what {
         what if lacking && !what.is_empty() => format!("{:9}{:width$}  {word}: {what}\n", "", ""),
         _ => String::new(),
     });
@@ -175,32 +197,33 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
 fn remedy(failure: &Failure) -> String {
     match failure {
         Failure::Absent => "modprobe ip_vs".to_owned(),
-        Failure::NotPermitted => {
-            "run as root or give CAP_NET_ADMIN; a rootless container cannot have it".to_owned()
-        }
+        Failure::NotPermitted => privilege::explain(Capability::NetAdmin),
         other => other.to_string(),
     }
 }
 
 fn privileges(rows: &mut Vec<Row>) {
-    let capabilities = Capabilities::in_effect();
     for (capability, consequence) in [
         (Capability::NetAdmin, "no table is gathered, only totals"),
         (Capability::Bpf, "no probes: netlink only"),
         (Capability::Perfmon, "no probes: netlink only"),
     ] {
         let name = capability.name();
-        rows.push(if capabilities.has(capability) {
-            Row::ok(name, "in effect")
-        } else {
-            let lower = name.to_lowercase();
-            let remedy = format!(
-                "systemd: AmbientCapabilities={name}; file: setcap {lower}+ep; container: --cap-add {}",
-                name.trim_start_matches("CAP_")
-            );
-            Row::missing(name, "not in effect", consequence, &remedy)
+        rows.push(match privilege::want(capability) {
+            None => Row::ok(name, "in effect"),
+            Some(want) => Row::missing(name, want.text, consequence, want.remedy),
         });
     }
+    rows.push(match privilege::want(Capability::SysAdmin) {
+        None => Row::ok("collect --netns", "CAP_SYS_ADMIN is in effect"),
+        Some(want) => Row::optional(
+            "collect --netns",
+            want.text,
+            "no other network namespace is gathered",
+            want.remedy,
+        ),
+    });
+    rows.push(fence());
     rows.push(match system::lockdown() {
         Lockdown::None => Row::ok("lockdown", "none"),
         Lockdown::Integrity => Row::ok("lockdown", "integrity, which allows kprobes"),
@@ -221,19 +244,53 @@ fn privileges(rows: &mut Vec<Row>) {
             "use a kernel with CONFIG_KPROBES, CONFIG_KPROBE_EVENTS and CONFIG_BPF_EVENTS",
         )
     });
-    if let Some(paranoid) = system::perf_event_paranoid() {
-        let detail = format!("kernel.perf_event_paranoid is {paranoid}");
-        // Above 2 it is Debian's own level, which CAP_PERFMON lifts like the others.
-        rows.push(if paranoid <= 1 || capabilities.has(Capability::Perfmon) {
-            Row::ok("performance events", detail)
-        } else {
-            Row::missing(
-                "performance events",
-                detail,
-                "no probes without CAP_PERFMON",
-                "give CAP_PERFMON rather than lower the setting",
-            )
-        });
+    if let Some(level) = system::perf_event_paranoid() {
+        let detail = format!("kernel.perf_event_paranoid is {level}");
+        rows.push(
+            match (system::performance_events(), privilege::want(Capability::Perfmon)) {
+                (Ok(()), _) => Row::ok("performance events", detail),
+                (Err(_), Some(want)) => Row::missing(
+                    "performance events",
+                    format!("{detail}, and {}", want.text),
+                    "no probes: netlink only",
+                    "give CAP_PERFMON rather than lower the setting",
+                ),
+                (Err(_), None) => Row::missing(
+                    "performance events",
+                    format!("{detail}, at which this kernel wants CAP_SYS_ADMIN"),
+                    "no probes: netlink only",
+                    EVENTS_CLOSED,
+                ),
+            },
+        );
+    }
+}
+
+/// Put up around a thread that ends, so that what is shown is what there is.
+fn fence() -> Row {
+    const NEED: &str = "fence";
+    const CONSEQUENCE: &str = "a mistake in this program could do more";
+    let tried = thread::Builder::new().spawn(|| privilege::fence(Gates::default()));
+    let Ok(Ok(fence)) = tried.map(thread::JoinHandle::join) else {
+        return Row::optional(
+            NEED,
+            "cannot be tried: there is no thread for it",
+            CONSEQUENCE,
+            "",
+        );
+    };
+    match (fence.landlock, fence.seccomp) {
+        (Ok(landlock), Ok(())) => Row::ok(NEED, format!("{landlock}, seccomp")),
+        (landlock, seccomp) => Row::optional(
+            NEED,
+            format!(
+                "{}, {}",
+                landlock.unwrap_or_else(|error| format!("no Landlock ({error})")),
+                seccomp.map_or_else(|error| format!("no seccomp ({error})"), |()| "seccomp".to_owned())
+            ),
+            CONSEQUENCE,
+            "none needed: collect and trace go on without; kernels from 5.13 on have Landlock, switched on by lsm=",
+        ),
     }
 }
 
@@ -246,12 +303,14 @@ mod tests {
         let rows = [
             Row::ok("lockdown", "none"),
             Row::missing("module ip_vs", "not loaded", "nothing to gather", "modprobe"),
+            Row::missing("IPVS table", "not loaded", "no table", "modprobe"),
         ];
-        assert_eq!(shown(&rows[0], &rows), "ok       lockdown      none\n");
+        assert_eq!(shown(&rows[0], &rows, 0), "ok       lockdown      none\n");
         assert_eq!(
-            shown(&rows[1], &rows),
+            shown(&rows[1], &rows, 1),
             "MISSING  module ip_vs  not loaded\n                       so: nothing to gather\n                       \
              remedy: modprobe\n"
         );
+        assert!(shown(&rows[2], &rows, 2).ends_with("remedy: as above\n"));
     }
 }

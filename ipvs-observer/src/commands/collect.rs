@@ -13,6 +13,8 @@ use super::stop::{GRACE, LOOK, Stop, flush};
 use crate::{
     log, netlink,
     output::{Outputs, Pending},
+    privilege::{self, Capability, Work},
+    probe::ProbeMode,
     settings, system,
     trigger::Trigger,
 };
@@ -20,6 +22,8 @@ use gather::Gatherer;
 
 /// How long an output that refuses the last lines is waited for.
 const AWAY: Duration = Duration::from_secs(5);
+const NO_TRIGGER: &str =
+    "cannot put the trigger in place, so no gather would start; look at the system's limits";
 const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program";
 
 /// Runs until the count is reached, a signal says to stop, or the reader of the output is gone.
@@ -43,13 +47,23 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let mut trigger = if settings.once {
         Trigger::Always
     } else {
-        Trigger::install(settings.trigger, settings.interval).context(
-            "cannot put the trigger in place, so no gather would start; look at the system's limits",
-        )?
+        Trigger::install(settings.trigger, settings.interval).context(NO_TRIGGER)?
     };
+    // While there is one thread, and with what it takes.
+    load_module(&settings);
+    privilege::begin(&Work {
+        privileges: settings.privileges,
+        probes: settings.probes_wanted() != ProbeMode::Off,
+        btf: settings.btf.as_deref(),
+        namespaces: &settings.namespaces,
+        enters: true,
+        outputs: &settings.outputs,
+    });
+    trigger.begin().context(NO_TRIGGER)?;
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
         "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
     )?;
+    privilege::settle();
     let gone = outputs.gone();
     tokio::pin!(gone);
     let end = tokio::select! {
@@ -86,15 +100,13 @@ async fn gathers(
     outputs: &Outputs,
 ) -> anyhow::Result<End> {
     let mut left = settings.count;
-    // Loading a module and attaching probes take their time, and the word to stop is heard meanwhile.
-    let mut preparing = task::spawn_blocking(move || {
-        load_module(&settings);
-        Gatherer::new(&settings)
-    });
+    // Attaching probes takes its time, and the word to stop is heard meanwhile.
+    let mut preparing = task::spawn_blocking(move || Gatherer::new(&settings));
     let mut gatherer = tokio::select! {
         prepared = &mut preparing => prepared.context(BROKE_OFF)??,
         () = stop.asked() => return Ok(End::Stopped),
     };
+    privilege::settle();
     while left != Some(0) {
         let triggered = tokio::select! {
             biased;
@@ -120,6 +132,7 @@ async fn gathers(
         };
         let (back, lines) = finished.context(BROKE_OFF)?;
         gatherer = back;
+        privilege::settle();
         outputs.send(&lines);
         left = left.map(|left| left - 1);
     }
@@ -147,12 +160,15 @@ async fn last_lines(outputs: &Outputs) -> anyhow::Result<()> {
 fn load_module(settings: &settings::Collect) {
     if settings.load_module
         && !netlink::present()
-        && let Err(error) = system::load_ipvs()
+        && let Err(error) = privilege::lending(Capability::SysModule, system::load_ipvs)
     {
+        let remedy = privilege::want(Capability::SysModule)
+            .map(|want| format!(", or let this program ({}; {})", want.text, want.remedy))
+            .unwrap_or_default();
         log::write(
             log::Level::Error,
             &format!(
-                "cannot load the module ip_vs ({error}), so nothing is gathered until it comes; load it by hand"
+                "cannot load the module ip_vs ({error}), so nothing is gathered until it comes; load it by hand{remedy}"
             ),
         );
     }

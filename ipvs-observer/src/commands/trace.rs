@@ -11,7 +11,11 @@ use anyhow::Context;
 use tokio::{runtime, task};
 
 use super::stop::{GRACE, Stop, flush};
-use crate::{output::Outputs, settings};
+use crate::{
+    output::Outputs,
+    privilege::{self, Work},
+    settings,
+};
 use tracer::Tracer;
 
 /// Runs until the count or the time is reached, a signal says to stop, or the reader of the output is gone.
@@ -29,6 +33,14 @@ pub fn run(settings: settings::Trace) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
+    privilege::begin(&Work {
+        privileges: settings.privileges,
+        probes: true,
+        btf: settings.btf.as_deref(),
+        namespaces: &settings.namespaces,
+        enters: false,
+        outputs: &settings.outputs,
+    });
     let mut stop = Stop::install()?;
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
         "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
@@ -40,6 +52,8 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
         let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));
         move || Tracer::start(&settings).map(|mut tracer| tracer.run(&outputs, &going))
     });
+    // The one thread that traces was made with all that it needs.
+    privilege::only_wait();
     let summary = tokio::select! {
         finished = &mut tracing => Some(finished),
         () = stop.asked() => {

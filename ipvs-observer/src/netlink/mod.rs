@@ -21,6 +21,8 @@ pub use namespace::{enter, namespace, namespace_of};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
+use crate::privilege::{self, Capability};
+
 /// Whether IPVS is loaded, or built in, as the calling thread's network namespace sees it.
 pub fn present() -> bool {
     procfs::present(&mut Running)
@@ -46,8 +48,8 @@ pub enum Failure {
     Absent,
     /// The kernel refuses: it wants `CAP_NET_ADMIN` in the initial user namespace.
     #[error(
-        "not permitted to read the IPVS table, so only totals are gathered; run as root or give CAP_NET_ADMIN \
-         (systemd: AmbientCapabilities=CAP_NET_ADMIN; file: setcap cap_net_admin+ep; a rootless container cannot)"
+        "not permitted to read the IPVS table, so only totals are gathered; {}",
+        privilege::explain(Capability::NetAdmin)
     )]
     NotPermitted,
     /// The network namespace that was asked for is not there.
@@ -58,9 +60,8 @@ pub enum Failure {
     NoNamespace,
     /// Entering another network namespace wants `CAP_SYS_ADMIN`.
     #[error(
-        "not permitted to enter the network namespace, so nothing is gathered in it; run as root or give \
-         CAP_SYS_ADMIN (systemd: AmbientCapabilities=CAP_SYS_ADMIN; file: setcap cap_sys_admin+ep; container: \
-         --cap-add SYS_ADMIN)"
+        "not permitted to enter the network namespace, so nothing is gathered in it; {}",
+        privilege::explain(Capability::SysAdmin)
     )]
     NamespaceNotPermitted,
     /// The network namespace cannot be entered.

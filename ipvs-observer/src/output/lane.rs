@@ -14,7 +14,7 @@ use super::{
     backlog::{Backlog, lines},
     sink::{Sink, Target},
 };
-use crate::log;
+use crate::{log, privilege};
 
 /// The waits between attempts to get an output back: each twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -115,9 +115,10 @@ impl Lane {
             wait: FIRST_WAIT,
             told: false,
         };
-        thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || worker.run())?;
+        thread::Builder::new().name("output".to_owned()).spawn(move || {
+            privilege::only_write();
+            worker.run();
+        })?;
         Ok(Self { target, shared })
     }
 

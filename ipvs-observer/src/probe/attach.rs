@@ -183,6 +183,11 @@ impl Attached {
         }
     }
 
+    /// Whether any hold.
+    pub(super) fn any(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// Takes all probes away. For each the kernel waits until nobody can be in it any more: they wait together.
     pub(super) fn let_go(&mut self) {
         let mut links: Vec<_> = mem::take(&mut self.links)

@@ -32,6 +32,7 @@ use ipvs_observer_common::{
 
 pub use availability::{Availability, Need};
 pub use object::Sizes;
+pub(crate) use reason::EVENTS_CLOSED;
 
 use crate::model::{Activity, Netns, Traced};
 use attach::Attached;
@@ -157,6 +158,18 @@ impl Probes {
     /// What works, what does not, and why.
     pub fn availability(&self) -> &Availability {
         &self.availability
+    }
+
+    /// Whether probes hold, so that attaching is done until a module comes or goes.
+    pub fn attached(&self) -> bool {
+        self.attached.any()
+    }
+
+    /// Whether this thread may read the maps: older kernels want a privilege for it.
+    pub fn readable(&self) -> bool {
+        self.object
+            .as_ref()
+            .is_some_and(|object| counters::account(object).is_some())
     }
 
     /// Whether the counters tell services and destinations apart on this kernel.

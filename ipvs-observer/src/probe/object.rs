@@ -8,6 +8,7 @@ use aya::{
 use ipvs_observer_common::layout::{self, Layout};
 
 use super::{diagnostics::Diagnostics, reason::Reason};
+use crate::system;
 
 static BYTES: &[u8] = include_bytes_aligned!(env!("IPVS_OBSERVER_EBPF_OBJECT"));
 
@@ -44,7 +45,7 @@ pub(super) struct Object {
 impl Object {
     /// Creates the maps and prepares the programs.
     pub(super) fn load(layout: &Layout, sizes: &Sizes) -> Result<Self, Reason> {
-        raise_memlock();
+        system::raise_memlock();
         let mut loader = EbpfLoader::new();
         loader.override_global("LAYOUT", layout, true);
         // Without a layout nothing is counted by service, and the maps need no room.
@@ -92,16 +93,6 @@ impl Object {
     pub(super) fn ring(&mut self) -> Option<RingBuf<MapData>> {
         RingBuf::try_from(self.ebpf.take_map("EVENTS")?).ok()
     }
-}
-
-/// Kernels that do not yet account BPF memory to the control group take it from the locked memory, of which
-/// the usual limit is too small for any map. Failure shows when the maps are made.
-fn raise_memlock() {
-    let limit = rustix::process::Rlimit {
-        current: None,
-        maximum: None,
-    };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Memlock, limit);
 }
 
 #[cfg(test)]

@@ -6,6 +6,10 @@ use aya::programs::kprobe::KProbeError;
 use rustix::io::Errno;
 
 use super::btf::SourceError;
+use crate::{
+    privilege::{self, Capability},
+    system::{self, Lockdown},
+};
 
 /// A reason and its remedy, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,10 @@ pub(super) struct Reason {
     absent: bool,
 }
 
+/// What opens performance events where the setting closes them to `CAP_PERFMON`.
+pub(crate) const EVENTS_CLOSED: &str = "sysctl kernel.perf_event_paranoid=2 lets CAP_PERFMON do, as other \
+    kernels' default does; or give CAP_SYS_ADMIN too, which is much more (systemd: AmbientCapabilities= and \
+    CapabilityBoundingSet=; container: --cap-add SYS_ADMIN)";
 const REPORT: &str = "report this with the kernel's version";
 
 impl Reason {
@@ -65,9 +73,10 @@ impl Reason {
     /// Reads the reason from what loading the object or a program came to.
     pub(super) fn of_loading(error: &(dyn Error + 'static)) -> Self {
         match errno(error) {
-            Some(Errno::PERM | Errno::ACCESS) => Self::new(
+            Some(Errno::PERM | Errno::ACCESS) => Self::not_permitted(
                 "not permitted to load BPF programs",
-                "run as root, or with CAP_BPF and CAP_PERFMON, and with kernel lockdown not at confidentiality",
+                &[Capability::Bpf, Capability::Perfmon],
+                locked_memory,
             ),
             Some(Errno::NOSYS) => Self::new("this kernel has no BPF", "use a kernel with CONFIG_BPF_SYSCALL"),
             Some(Errno::NOMEM) => Self::new(
@@ -97,9 +106,10 @@ impl Reason {
             );
         }
         match errno(error) {
-            Some(Errno::PERM | Errno::ACCESS) => Self::new(
+            Some(Errno::PERM | Errno::ACCESS) => Self::not_permitted(
                 "not permitted to attach kprobes",
-                "run as root, or with CAP_PERFMON; kernel.perf_event_paranoid and lockdown may forbid it too",
+                &[Capability::Perfmon],
+                closed_events,
             ),
             Some(Errno::NOENT) => Self {
                 absent: true,
@@ -120,10 +130,61 @@ impl Reason {
         }
     }
 
+    /// Reads the reason from what else could forbid it: the first capability that is of no use, lockdown, and
+    /// what is peculiar to it, with its remedy.
+    fn not_permitted(
+        what: &str,
+        capabilities: &[Capability],
+        peculiar: impl FnOnce() -> Option<(String, &'static str)>,
+    ) -> Self {
+        let want = capabilities
+            .iter()
+            .find_map(|&capability| privilege::want(capability));
+        let (why, remedy) = if let Some(want) = want {
+            (want.text, want.remedy)
+        } else if system::lockdown() == Lockdown::Confidentiality {
+            (
+                "kernel lockdown is at confidentiality".to_owned(),
+                "boot with lockdown=integrity, or do without",
+            )
+        } else {
+            peculiar().unwrap_or_else(|| {
+                (
+                    "the kernel gives no reason".to_owned(),
+                    "look at what else may forbid it: a seccomp profile, SELinux or AppArmor",
+                )
+            })
+        };
+        Self::new(format!("{what}: {why}"), remedy)
+    }
+
     /// Whether it is that the kernel has no such function.
     pub(super) fn is_absence(&self) -> bool {
         self.absent
     }
+}
+
+/// Kernels before 5.11 take maps from the locked memory, and say no more than that it is not permitted.
+fn locked_memory() -> Option<(String, &'static str)> {
+    let limit = system::memlock()?;
+    Some((
+        format!(
+            "the kernel gives no reason; before Linux 5.11 it may be the limit of locked memory, here {} KiB",
+            limit / 1024
+        ),
+        "raise the limit (systemd: LimitMEMLOCK=infinity; a shell: ulimit -l unlimited; a container: --ulimit \
+         memlock=-1), or look at what else may forbid it: a seccomp profile, SELinux or AppArmor",
+    ))
+}
+
+/// Kernels of some distributions know a level at which `CAP_PERFMON` is not enough.
+fn closed_events() -> Option<(String, &'static str)> {
+    let level = system::perf_event_paranoid()?;
+    system::performance_events().err()?;
+    Some((
+        format!("kernel.perf_event_paranoid is {level}, at which this kernel wants CAP_SYS_ADMIN"),
+        EVENTS_CLOSED,
+    ))
 }
 
 fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {

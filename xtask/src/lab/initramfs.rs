@@ -24,7 +24,7 @@ use crate::{process, progress::step, workspace::Workspace};
 
 /// Programs of the host that come before busybox's applets of the same names. The shell is among them
 /// because busybox's own prefers its applets to whatever PATH says, and dd because it counts bytes.
-const TOOLS: [&str; 6] = ["bash", "dd", "ip", "ipvsadm", "kmod", "bpftool"];
+const TOOLS: [&str; 7] = ["bash", "dd", "ip", "ipvsadm", "kmod", "bpftool", "setpriv"];
 /// The names that kmod goes by. The kernel itself calls /sbin/modprobe.
 const KMOD: [&str; 5] = ["modprobe", "insmod", "rmmod", "lsmod", "modinfo"];
 /// Files of the host that name protocols and ports, as ipvsadm prints them.

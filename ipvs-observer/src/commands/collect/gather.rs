@@ -38,11 +38,7 @@ impl Gatherer {
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
         let namespaces = namespaces(&settings.namespaces)?;
-        let mode = match settings.probes {
-            // Counters since the probes were attached say nothing in the one gather right after it.
-            ProbeMode::Auto if settings.once => ProbeMode::Off,
-            mode => mode,
-        };
+        let mode = settings.probes_wanted();
         let probes = (mode != ProbeMode::Off).then(|| {
             Probing::attach(&ProbeSettings {
                 mode,

@@ -14,6 +14,7 @@ use std::{
 use crate::{
     leave::Held,
     model::{Activity, Netns},
+    privilege,
     probe::{Availability, Outlook, ProbeSettings, Probes},
 };
 
@@ -32,8 +33,10 @@ enum State {
 impl Probing {
     /// Attaches what there is.
     pub(super) fn attach(settings: &ProbeSettings) -> Self {
+        let probes = Held::new(|| Probes::attach(settings));
+        give_up(&probes);
         Self {
-            state: State::Here(Box::new(Held::new(|| Probes::attach(settings)))),
+            state: State::Here(Box::new(probes)),
             away: Availability::being_attached(),
         }
     }
@@ -69,6 +72,7 @@ impl Probing {
                 return;
             }
         }
+        give_up(probes);
         probes.observe(observed);
         probes.read(activity);
     }
@@ -103,5 +107,12 @@ impl Probing {
         {
             self.state = State::Here(probes);
         }
+    }
+}
+
+/// Whoever attached the probes gives up what that needed, if it is to be given up.
+fn give_up(probes: &Probes) {
+    if probes.attached() {
+        privilege::attached(|| probes.readable());
     }
 }

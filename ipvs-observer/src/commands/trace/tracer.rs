@@ -19,6 +19,7 @@ use crate::{
     netlink,
     output::{Outputs, Target},
     points::{Points, Schema},
+    privilege,
     probe::{ProbeMode, ProbeSettings, Probes, Tell},
     settings::{self, TraceFormat},
     trace::{Filter, Json, Text},
@@ -156,6 +157,7 @@ impl Tracer {
     /// Traces while `going`, and until the count or the time is reached.
     pub(super) fn run(&mut self, outputs: &Outputs, going: &AtomicBool) -> Summary {
         let mut looked = Instant::now();
+        self.give_up();
         while going.load(Ordering::Relaxed) && !self.finished() {
             let left = self.deadline.map_or(PATIENCE, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
@@ -171,6 +173,7 @@ impl Tracer {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.probes.refresh();
+                self.give_up();
                 self.follow_namespaces();
                 self.look_for_losses(outputs);
             }
@@ -216,6 +219,14 @@ impl Tracer {
         });
         shape.send(text, outputs);
         any
+    }
+
+    /// Gives up what attaching the probes needed, if it is to be given up.
+    fn give_up(&self) {
+        privilege::settle();
+        if self.probes.attached() {
+            privilege::attached(|| self.probes.readable());
+        }
     }
 
     /// A namespace that was deleted is a state, and one that comes by its name is traced from then on.

@@ -1,0 +1,254 @@
+//! Least privilege: what this process may do, and what it gives up when it has no more use for it.
+//!
+//! Owns: capabilities, in this thread and in all, the fence, and the words for what is missing. Refuses to know:
+//! BPF, netlink, what a missing privilege does to a gather.
+//!
+//! Capabilities belong to threads. So what can be given up at once is, by [`begin`], before there are threads; what
+//! only attaching needs goes later, thread by thread: the one that attaches gives it up by [`attached`], the others
+//! follow by [`settle`] when they next come by. Threads that only read or write what is open keep nothing from their
+//! beginning ([`only_wait`], [`only_write`]). Before `begin`, and under [`Privileges::Keep`], all of these do nothing.
+
+mod capability;
+mod fence;
+mod thread;
+
+use std::{
+    cell::Cell,
+    fs, io,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::{
+    process::{DumpableBehavior, set_dumpable_behavior},
+    thread::{CapabilitySet, set_no_new_privs},
+};
+
+use crate::{log, output::Target, system};
+use capability::Standing;
+
+pub use capability::{Capability, Want};
+pub use fence::{Fence, Gates, put_up as fence};
+
+/// What is given up, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privileges {
+    /// At the start, all that neither gathering nor attaching needs: probes are attached again when a module comes
+    /// back.
+    #[default]
+    Reattach,
+    /// And what only attaching needs, as soon as the probes are attached.
+    Attached,
+    /// Nothing, and there is no fence.
+    Keep,
+}
+
+/// What will be done, as far as it decides what is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// What is given up, and when.
+    pub privileges: Privileges,
+    /// Whether probes are attached.
+    pub probes: bool,
+    /// Where BTF is read from, if not from the running kernel.
+    pub btf: Option<&'a Path>,
+    /// The network namespaces that are asked for.
+    pub namespaces: &'a [String],
+    /// Whether these are entered, and not only watched from outside.
+    pub enters: bool,
+    /// Where lines go.
+    pub outputs: &'a [Target],
+}
+
+/// The state at the start, once something was given up.
+static START: OnceLock<Standing> = OnceLock::new();
+/// What every thread that works keeps: bits of capabilities. All of them: nothing is given up.
+static WORKING: AtomicU64 = AtomicU64::new(u64::MAX);
+/// What of it only attaching needs, and is given up once that is done. None: it stays.
+static ATTACHING: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// What this thread last gave up everything but.
+    static SETTLED: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+/// What only writing needs: a socket in a folder of another user, where this was started by root.
+const WRITING: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+
+/// Gives up what `work` does not need, and puts up the fence. To be called while there is one thread.
+pub fn begin(work: &Work<'_>) {
+    if work.privileges == Privileges::Keep {
+        return;
+    }
+    if work.probes {
+        // It takes a capability that is given up.
+        system::raise_memlock();
+    }
+    if START.set(Standing::now()).is_err() {
+        return;
+    }
+    if let Err(error) = reduce(work) {
+        log::write(
+            log::Level::Warning,
+            &format!(
+                "cannot give up privileges that are not needed ({error}), so this process has more than it needs; \
+                 let it call capset and prctl (systemd: SystemCallFilter=)"
+            ),
+        );
+    }
+}
+
+fn reduce(work: &Work<'_>) -> io::Result<()> {
+    // No program that is run from here gains anything. After a module was loaded, which runs one.
+    set_no_new_privs(true)?;
+    // No other process of this user, and no core file, has a look at the memory of one with capabilities.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    thread::hand_on_nothing()?;
+    let held = thread::effective();
+    let processes = work.namespaces.iter().any(|name| of_a_process(name));
+    let mut lasting = CapabilitySet::NET_ADMIN;
+    lasting.set(
+        CapabilitySet::SYS_ADMIN,
+        work.enters && !work.namespaces.is_empty(),
+    );
+    lasting.set(CapabilitySet::SYS_PTRACE, processes);
+    let mut attaching = CapabilitySet::empty();
+    if work.probes {
+        attaching = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        if !held.contains(attaching) || asks_for_more(lasting | attaching)? {
+            attaching |= CapabilitySet::SYS_ADMIN;
+        }
+    }
+    fence::put_up(Gates {
+        folder: work.btf,
+        namespaces: lasting.contains(CapabilitySet::SYS_ADMIN),
+        processes,
+    });
+    if work.privileges == Privileges::Attached {
+        ATTACHING.store((attaching - lasting).bits(), Ordering::Relaxed);
+    }
+    let working = (lasting | attaching) & held;
+    WORKING.store(working.bits(), Ordering::Relaxed);
+    let sockets = work.outputs.iter().any(|output| *output != Target::Stdout);
+    thread::keep(if sockets { working | WRITING } else { working })
+}
+
+/// Whether this kernel, as it is set, opens performance events to `CAP_SYS_ADMIN` and not to `enough`: the kernels of
+/// some distributions do, above the levels of `kernel.perf_event_paranoid` that others know.
+fn asks_for_more(enough: CapabilitySet) -> io::Result<bool> {
+    let refused = |kept| thread::with_only(kept, || system::performance_events().is_err());
+    Ok(refused(enough)? && !refused(enough | CapabilitySet::SYS_ADMIN)?)
+}
+
+/// Whether a network namespace is named by way of a process, which takes the right to look into that.
+fn of_a_process(name: &str) -> bool {
+    // A name that is a link to such a path is common too, to give `ip netns` a name for a container.
+    let path = if name.contains('/') {
+        Path::new(name).to_owned()
+    } else {
+        Path::new("/run/netns").join(name)
+    };
+    path.starts_with("/proc") || fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink())
+}
+
+/// To be called when the probes are attached. `readable`: whether their maps can be read.
+pub fn attached(readable: impl Fn() -> bool) {
+    let attaching = CapabilitySet::from_bits_retain(ATTACHING.load(Ordering::Relaxed));
+    if !attaching.is_empty() {
+        let working = CapabilitySet::from_bits_retain(WORKING.load(Ordering::Relaxed));
+        // Kernels before 5.19 want it of whoever reads a map, where the setting `unprivileged_bpf_disabled` is on.
+        let for_reading = [
+            CapabilitySet::empty(),
+            CapabilitySet::BPF,
+            CapabilitySet::BPF | CapabilitySet::SYS_ADMIN,
+        ];
+        let kept = for_reading
+            .into_iter()
+            .map(|reading| working - (attaching - reading))
+            .find(|&kept| thread::with_only(kept, &readable).unwrap_or(false));
+        if let Some(kept) = kept {
+            WORKING.store(kept.bits(), Ordering::Relaxed);
+            ATTACHING.store(0, Ordering::Relaxed);
+        }
+    }
+    settle();
+}
+
+/// Gives up in this thread what was given up in another since.
+pub fn settle() {
+    keep(CapabilitySet::from_bits_retain(WORKING.load(Ordering::Relaxed)));
+}
+
+/// Gives up everything in a thread that only waits and reads what is open.
+pub fn only_wait() {
+    if START.get().is_some() {
+        keep(CapabilitySet::empty());
+    }
+}
+
+/// Gives up everything in a thread that only writes to outputs.
+pub fn only_write() {
+    if START.get().is_some() {
+        keep(WRITING);
+    }
+}
+
+fn keep(kept: CapabilitySet) {
+    // Giving up is always allowed; where the call itself is not, the start has said so.
+    if SETTLED.replace(kept.bits()) != kept.bits() {
+        let _ = thread::keep(kept);
+    }
+}
+
+/// Why `capability` is of no use to the calling thread, and what mends it; none if it is of use.
+pub fn want(capability: Capability) -> Option<Want> {
+    let now = Standing::now();
+    now.want(capability, *START.get().unwrap_or(&now))
+}
+
+/// Why the kernel refuses what takes `capability`, and what mends it, as a person reads it.
+pub fn explain(capability: Capability) -> String {
+    want(capability).map_or_else(
+        || {
+            format!(
+                "{} is in effect, so look at what else may forbid it: a seccomp profile, SELinux or AppArmor",
+                capability.name()
+            )
+        },
+        |Want { text, remedy }| format!("{text}; {remedy}"),
+    )
+}
+
+/// Does something whose programs have `capability` too, if this thread has it.
+pub fn lending<T>(capability: Capability, work: impl FnOnce() -> T) -> T {
+    thread::lending(capability.set(), work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_by_way_of_a_process_is_told_from_one_with_a_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc/self/ns/net", &link).expect("a link");
+        assert!(of_a_process("/proc/1/ns/net"));
+        assert!(of_a_process(link.to_str().expect("text")));
+        assert!(!of_a_process("blue"));
+        assert!(!of_a_process("/run/docker/netns/1234"));
+    }
+
+    #[test]
+    fn nothing_is_given_up_before_the_start() {
+        let before = thread::effective();
+        settle();
+        only_wait();
+        only_write();
+        attached(|| true);
+        assert_eq!(thread::effective(), before);
+    }
+}
