@@ -270,7 +270,7 @@ fn privileges(rows: &mut Vec<Row>) {
 fn fence() -> Row {
     const NEED: &str = "fence";
     const CONSEQUENCE: &str = "a mistake in this program could do more";
-    let tried = thread::Builder::new().spawn(|| privilege::fence(Gates::default()));
+    let tried = thread::Builder::new().spawn(|| privilege::fence(&Gates::default()));
     let Ok(Ok(fence)) = tried.map(thread::JoinHandle::join) else {
         return Row::optional(
             NEED,

@@ -12,7 +12,7 @@ use tokio::{runtime, task};
 use super::stop::{GRACE, LOOK, Stop, flush};
 use crate::{
     log, netlink,
-    output::{Outputs, Pending},
+    output::{Outputs, Pending, Target},
     privilege::{self, Capability, Work},
     probe::ProbeMode,
     settings, system,
@@ -55,9 +55,9 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
         privileges: settings.privileges,
         probes: settings.probes_wanted() != ProbeMode::Off,
         btf: settings.btf.as_deref(),
-        namespaces: &settings.namespaces,
+        namespaces: &netlink::namespace_paths(&settings.namespaces),
         enters: true,
-        outputs: &settings.outputs,
+        sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
     });
     trigger.begin().context(NO_TRIGGER)?;
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(

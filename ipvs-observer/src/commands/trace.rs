@@ -12,7 +12,8 @@ use tokio::{runtime, task};
 
 use super::stop::{GRACE, Stop, flush};
 use crate::{
-    output::Outputs,
+    netlink,
+    output::{Outputs, Target},
     privilege::{self, Work},
     settings,
 };
@@ -37,9 +38,9 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
         privileges: settings.privileges,
         probes: true,
         btf: settings.btf.as_deref(),
-        namespaces: &settings.namespaces,
+        namespaces: &netlink::namespace_paths(&settings.namespaces),
         enters: false,
-        outputs: &settings.outputs,
+        sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
     });
     let mut stop = Stop::install()?;
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(

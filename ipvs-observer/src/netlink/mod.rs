@@ -17,7 +17,7 @@ use std::{io, time::Duration};
 
 pub use dump::{Counters, Reader};
 pub use kernel::{Channel, Kernel, Running};
-pub use namespace::{enter, namespace, namespace_of};
+pub use namespace::{enter, namespace, namespace_of, paths as namespace_paths};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 

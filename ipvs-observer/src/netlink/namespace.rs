@@ -60,6 +60,11 @@ pub fn enter(name: &str) -> Result<Netns, Failure> {
     }
 }
 
+/// Where network namespaces are found, by their names or the paths to them.
+pub fn paths(names: &[String]) -> Vec<PathBuf> {
+    names.iter().map(|name| path(name)).collect()
+}
+
 fn path(name: &str) -> PathBuf {
     if name.contains('/') {
         PathBuf::from(name)

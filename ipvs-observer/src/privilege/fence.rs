@@ -1,7 +1,7 @@
 //! The fence: what no thread of this program can do any more, whatever it is made to do.
 //!
 //! Put up before there are threads, so that it holds in all. Landlock bounds files and sockets: it reads below
-//! `/proc`, `/sys` and the folder of BTF, and opens nothing else. Connecting to the socket of an output is left
+//! `/proc`, `/sys` and the folders of BTF and of namespaces, and opens nothing else. Connecting to the socket of an output is left
 //! open, because its folder may come later. seccomp takes away what Landlock cannot name: running programs, changing
 //! modes and owners, users, mounts, modules, clocks, other processes, sockets of the network. It names what is
 //! forbidden and not what is allowed: the calls that BPF, the event loop and the allocator make change with their
@@ -9,7 +9,10 @@
 //!
 //! Neither costs a gather anything that could be measured. A kernel without one of them is gone on with.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
@@ -30,10 +33,10 @@ pub struct Fence {
 }
 
 /// What is left open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gates<'a> {
-    /// A folder that is read beside those of the kernel.
-    pub folder: Option<&'a Path>,
+#[derive(Clone, Debug, Default)]
+pub struct Gates {
+    /// Folders that are read beside those of the kernel.
+    pub folders: Vec<PathBuf>,
     /// Whether network namespaces are entered.
     pub namespaces: bool,
     /// Whether what belongs to other processes is looked at below `/proc`, which Landlock forbids.
@@ -48,11 +51,11 @@ const READ: [&str; 2] = ["/proc", "/sys"];
 const VERSION: ABI = ABI::V8;
 
 /// Puts it up around the calling thread and those that it makes from now on.
-pub fn put_up(gates: Gates<'_>) -> Fence {
+pub fn put_up(gates: &Gates) -> Fence {
     let landlock = if gates.processes {
         Err("left out, because it forbids to look at other processes' namespaces".to_owned())
     } else {
-        match bound_files(gates.folder) {
+        match bound_files(&gates.folders) {
             Ok(Some(text)) => Ok(text),
             Ok(None) => Err("not in this kernel, or not switched on at boot".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -65,8 +68,11 @@ pub fn put_up(gates: Gates<'_>) -> Fence {
 }
 
 /// None where the kernel has no such thing.
-fn bound_files(folder: Option<&Path>) -> Result<Option<String>, RulesetError> {
-    let read = READ.map(Path::new).into_iter().chain(folder);
+fn bound_files(folders: &[PathBuf]) -> Result<Option<String>, RulesetError> {
+    let read = READ
+        .map(Path::new)
+        .into_iter()
+        .chain(folders.iter().map(PathBuf::as_path));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
         .handle_access(AccessNet::from_all(VERSION))?

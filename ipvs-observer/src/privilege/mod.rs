@@ -15,7 +15,7 @@ mod thread;
 use std::{
     cell::Cell,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +27,7 @@ use rustix::{
     thread::{CapabilitySet, set_no_new_privs},
 };
 
-use crate::{log, output::Target, system};
+use crate::{log, system};
 use capability::Standing;
 
 pub use capability::{Capability, Want};
@@ -55,12 +55,12 @@ pub struct Work<'a> {
     pub probes: bool,
     /// Where BTF is read from, if not from the running kernel.
     pub btf: Option<&'a Path>,
-    /// The network namespaces that are asked for.
-    pub namespaces: &'a [String],
+    /// Where the network namespaces are found that are asked for.
+    pub namespaces: &'a [PathBuf],
     /// Whether these are entered, and not only watched from outside.
     pub enters: bool,
-    /// Where lines go.
-    pub outputs: &'a [Target],
+    /// Whether lines go to sockets.
+    pub sockets: bool,
 }
 
 /// The state at the start, once something was given up.
@@ -108,7 +108,7 @@ fn reduce(work: &Work<'_>) -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     thread::hand_on_nothing()?;
     let held = thread::effective();
-    let processes = work.namespaces.iter().any(|name| of_a_process(name));
+    let processes = work.namespaces.iter().any(|path| of_a_process(path));
     let mut lasting = CapabilitySet::NET_ADMIN;
     lasting.set(
         CapabilitySet::SYS_ADMIN,
@@ -122,8 +122,10 @@ fn reduce(work: &Work<'_>) -> io::Result<()> {
             attaching |= CapabilitySet::SYS_ADMIN;
         }
     }
-    fence::put_up(Gates {
-        folder: work.btf,
+    let folders = work.namespaces.iter().map(|path| folder_of(path));
+    // What of it is not to be had is gone on without, and `check` shows it.
+    fence::put_up(&Gates {
+        folders: folders.chain(work.btf.map(Path::to_owned)).collect(),
         namespaces: lasting.contains(CapabilitySet::SYS_ADMIN),
         processes,
     });
@@ -132,8 +134,7 @@ fn reduce(work: &Work<'_>) -> io::Result<()> {
     }
     let working = (lasting | attaching) & held;
     WORKING.store(working.bits(), Ordering::Relaxed);
-    let sockets = work.outputs.iter().any(|output| *output != Target::Stdout);
-    thread::keep(if sockets { working | WRITING } else { working })
+    thread::keep(if work.sockets { working | WRITING } else { working })
 }
 
 /// Whether this kernel, as it is set, opens performance events to `CAP_SYS_ADMIN` and not to `enough`: the kernels of
@@ -144,14 +145,15 @@ fn asks_for_more(enough: CapabilitySet) -> io::Result<bool> {
 }
 
 /// Whether a network namespace is named by way of a process, which takes the right to look into that.
-fn of_a_process(name: &str) -> bool {
+fn of_a_process(path: &Path) -> bool {
     // A name that is a link to such a path is common too, to give `ip netns` a name for a container.
-    let path = if name.contains('/') {
-        Path::new(name).to_owned()
-    } else {
-        Path::new("/run/netns").join(name)
-    };
     path.starts_with("/proc") || fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink())
+}
+
+/// The folder that a file is in, or will be in: the nearest that is there.
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.ancestors().skip(1).find(|folder| folder.is_dir());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// To be called when the probes are attached. `readable`: whether their maps can be read.
@@ -236,10 +238,19 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/proc/self/ns/net", &link).expect("a link");
-        assert!(of_a_process("/proc/1/ns/net"));
-        assert!(of_a_process(link.to_str().expect("text")));
-        assert!(!of_a_process("blue"));
-        assert!(!of_a_process("/run/docker/netns/1234"));
+        assert!(of_a_process(Path::new("/proc/1/ns/net")));
+        assert!(of_a_process(&link));
+        assert!(!of_a_process(&folder.path().join("blue")));
+        assert!(!of_a_process(Path::new("/run/docker/netns/1234")));
+    }
+
+    #[test]
+    fn the_folder_of_a_namespace_that_will_come_is_the_nearest_that_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let there = folder.path().to_owned();
+        assert_eq!(folder_of(&there.join("blue")), there);
+        assert_eq!(folder_of(&there.join("netns/blue")), there);
+        assert_eq!(folder_of(Path::new("blue")), Path::new("."));
     }
 
     #[test]

@@ -227,6 +227,11 @@ impl Attached {
         self.renew_schedulers(object, modules, availability);
     }
 
+    /// Whether the scheduler's being asked is seen.
+    pub(super) fn watches_scheduling(&self) -> bool {
+        self.links.contains_key(PROBES[0].functions[0])
+    }
+
     /// Whether the kernel has a function of its own for a destination that becomes overloaded.
     pub(super) fn tells_of_overload(&self) -> bool {
         self.links.contains_key(OVERLOAD)

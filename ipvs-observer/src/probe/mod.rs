@@ -177,9 +177,9 @@ impl Probes {
         self.has(layout::SERVICES)
     }
 
-    /// Whether decisions can be told of on this kernel.
+    /// Whether decisions can be told of: this kernel has what they are made of, and the scheduler is watched.
     pub fn tell_decisions(&self) -> bool {
-        self.has(layout::DECISIONS)
+        self.has(layout::DECISIONS) && self.attached.watches_scheduling()
     }
 
     fn has(&self, feature: u32) -> bool {

@@ -16,6 +16,7 @@ mod faults;
 mod ipvsadm;
 mod netns;
 mod observer;
+mod privilege;
 mod scale;
 mod scheduler;
 mod states;

@@ -99,15 +99,22 @@ impl Named {
 }
 
 /// `collect` that gathers when it is told to.
-struct Collect {
-    child: Child,
+pub struct Collect {
+    pub child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Collect {
     fn start(args: &[&str]) -> Self {
-        let mut child = observer::command(&[&["collect", "--trigger", "stdin"], args].concat())
+        Self::of(observer::command(
+            &[&["collect", "--trigger", "stdin"], args].concat(),
+        ))
+    }
+
+    /// Runs a command that becomes one.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -119,7 +126,7 @@ impl Collect {
     }
 
     /// The lines of one gather, up to the last of the namespaces' lines about the program.
-    fn gather(&mut self, namespaces: usize) -> Vec<Line> {
+    pub fn gather(&mut self, namespaces: usize) -> Vec<Line> {
         self.stdin.write_all(b"\n").expect("it reads");
         let mut found = Vec::new();
         while of(&found, "ipvs_observer").count() < namespaces {
@@ -134,7 +141,7 @@ impl Collect {
     }
 
     /// Ends it and returns what it said.
-    fn end(self) -> String {
+    pub fn end(self) -> String {
         drop(self.stdin);
         let output = self.child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{output:?}");

@@ -33,7 +33,7 @@ pub fn try_unload() -> bool {
     status.expect("sh").success()
 }
 
-fn unload() {
+pub fn unload() {
     assert!(try_unload(), "something holds it");
 }
 
