@@ -40,6 +40,51 @@ pub enum Command {
     /// Write down what the kernel says of IPVS, for a report or a test
     #[command(hide = true)]
     Record,
+    /// Write the script that lets a shell complete this program's command line
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: ShellArg,
+    },
+    /// Write a manual page: the program's, or that of a verb
+    #[command(hide = true)]
+    Man {
+        /// The verb
+        page: Option<PageArg>,
+    },
+}
+
+/// Shells that have completion here.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ShellArg {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Verbs that have a manual page of their own.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PageArg {
+    /// `collect`
+    Collect,
+    /// `trace`
+    Trace,
+    /// `check`
+    Check,
+}
+
+impl PageArg {
+    /// The verb's name.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Collect => "collect",
+            Self::Trace => "trace",
+            Self::Check => "check",
+        }
+    }
 }
 
 /// The flags of `collect`.
@@ -464,11 +509,22 @@ mod tests {
     }
 
     #[test]
+    fn every_verb_that_is_not_hidden_has_a_manual_page() {
+        for verb in Cli::command()
+            .get_subcommands()
+            .filter(|verb| !verb.is_hide_set())
+        {
+            let page = PageArg::from_str(verb.get_name(), false);
+            assert_eq!(page.map(PageArg::verb), Ok(verb.get_name()));
+        }
+    }
+
+    #[test]
     fn every_flag_of_a_verb_has_its_environment_variable() {
         for command in Cli::command().get_subcommands() {
             for flag in command
                 .get_arguments()
-                .filter(|flag| flag.get_id() != "help" && flag.get_id() != "version")
+                .filter(|flag| flag.get_id() != "help" && flag.get_id() != "version" && !flag.is_positional())
             {
                 let name = flag
                     .get_long()

@@ -6,10 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use ipvs_observer::{
-    cli::{Cli, Command},
-    commands, leave, log,
-};
+use ipvs_observer::{cli::Cli, commands, leave, log};
 
 /// Something failed at run time.
 const FAILED: u8 = 1;
@@ -18,7 +15,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
-        Ok(cli) => run(cli.command),
+        Ok(cli) => commands::run(cli.command),
         Err(message) => return usage(&message),
     };
     match outcome {
@@ -29,17 +26,6 @@ fn main() -> ExitCode {
             leave::with(FAILED)
         }
     }
-}
-
-/// Runs a verb; false where it did its work and the answer is no.
-fn run(command: Command) -> anyhow::Result<bool> {
-    match command {
-        Command::Check(args) => return commands::check::run(&args.into()),
-        Command::Collect(args) => commands::collect::run(args.into()),
-        Command::Trace(args) => commands::trace::run(args.into()),
-        Command::Record => commands::record::run(),
-    }
-    .map(|()| true)
 }
 
 fn usage(message: &clap::Error) -> ExitCode {

@@ -45,7 +45,7 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 14] = [
+const PROGRAMS: [(&str, Purpose, &str); 18] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
@@ -60,6 +60,10 @@ const PROGRAMS: [(&str, Purpose, &str); 14] = [
     ("ldd", Purpose::Lab, "libc-bin"),
     ("influxd", Purpose::Test, "influxdb"),
     ("bpftrace", Purpose::Bench, "bpftrace"),
+    ("zsh", Purpose::Test, "zsh"),
+    ("fish", Purpose::Test, "fish"),
+    ("man", Purpose::Test, "man-db"),
+    ("mandoc", Purpose::Test, "mandoc"),
 ];
 
 /// The keys that the lab's packages are verified with.

@@ -2,6 +2,26 @@
 
 pub mod check;
 pub mod collect;
+pub mod completions;
+pub mod man;
 pub mod record;
 mod stop;
 pub mod trace;
+
+use crate::cli::Command;
+
+/// Runs a verb; false where it did its work and the answer is no.
+///
+/// # Errors
+/// It failed at run time.
+pub fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Check(args) => return check::run(&args.into()),
+        Command::Collect(args) => collect::run(args.into()),
+        Command::Trace(args) => trace::run(args.into()),
+        Command::Record => record::run(),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { page } => man::run(page),
+    }
+    .map(|()| true)
+}
