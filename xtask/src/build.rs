@@ -51,11 +51,13 @@ pub(crate) fn ebpf(args: needs::Install) -> Result<Toolchain> {
     let linker = toolchain::ensure_linker(&workspace)?;
     let folder = workspace.target.join("ebpf-build");
     let mut cargo = toolchain.cargo(&workspace);
-    let flags = [
-        &format!("-Clinker={}", linker.display()),
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
+    let mut flags = vec![
+        format!("-Clinker={}", linker.display()),
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
     ];
+    // Its debug information names files, and the program carries it to other machines.
+    flags.extend(workspace.remap());
     cargo
         // Encoded, because the path of the linker may have spaces.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))

@@ -20,6 +20,7 @@ pub(crate) fn report() -> Result<ExitCode> {
         let purpose = match need.purpose {
             Purpose::Build => "build",
             Purpose::Lab => "lab",
+            Purpose::Package => "dist",
             Purpose::Test => "test",
             Purpose::Bench => "bench",
         };

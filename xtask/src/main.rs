@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod doctor;
 mod end_to_end;
 mod kernel_tests;
@@ -44,6 +45,8 @@ enum Task {
     EndToEnd(needs::Install),
     /// Run every check there is
     Test(test::Args),
+    /// Make the Debian package and the tarball, in target/dist
+    Dist(needs::Install),
     /// Say what this machine lacks, and the command that gets it
     Doctor,
 }
@@ -68,6 +71,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(args) => bench::run(&args),
         Task::EndToEnd(args) => end_to_end::alone(args),
         Task::Test(args) => test::all(&args),
+        Task::Dist(args) => dist::make(args).map(|()| ExitCode::SUCCESS),
         Task::Doctor => doctor::report(),
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Build,
     /// Booting kernels.
     Lab,
+    /// Making packages.
+    Package,
     /// The checks beyond these.
     Test,
     /// Holding the program against others.
@@ -45,7 +47,7 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 18] = [
+const PROGRAMS: [(&str, Purpose, &str); 24] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
@@ -58,6 +60,12 @@ const PROGRAMS: [(&str, Purpose, &str); 18] = [
     ("ipvsadm", Purpose::Lab, "ipvsadm"),
     ("bpftool", Purpose::Lab, "bpftool"),
     ("ldd", Purpose::Lab, "libc-bin"),
+    ("dpkg-deb", Purpose::Package, "dpkg"),
+    ("git", Purpose::Package, "git"),
+    ("gzip", Purpose::Package, "gzip"),
+    ("readelf", Purpose::Package, "binutils"),
+    ("strip", Purpose::Package, "binutils"),
+    ("tar", Purpose::Package, "tar"),
     ("influxd", Purpose::Test, "influxdb"),
     ("bpftrace", Purpose::Bench, "bpftrace"),
     ("zsh", Purpose::Test, "zsh"),
