@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use crate::{
     build,
     needs::{self, Purpose},
-    process,
+    package, process,
     progress::{say, step},
     workspace::Workspace,
 };
@@ -27,6 +27,16 @@ use tree::Tree;
 
 /// The version of everything in the workspace.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `dist`'s arguments.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Then install, run, upgrade and remove the package on a Debian in the lab, as `test` does
+    #[arg(long)]
+    test: bool,
+    #[command(flatten)]
+    needs: needs::Install,
+}
 
 /// What `dist` leaves.
 #[derive(Debug, Clone)]
@@ -49,10 +59,13 @@ struct Parts<'a> {
 }
 
 /// The verb: makes both and says where they are.
-pub(crate) fn make(args: needs::Install) -> Result<()> {
-    let packages = packages(args)?;
-    for path in [packages.deb, packages.tarball] {
+pub(crate) fn make(args: &Args) -> Result<()> {
+    let packages = packages(args.needs)?;
+    for path in [&packages.deb, &packages.tarball] {
         say(&format!("{}", path.display()));
+    }
+    if args.test {
+        package::live(&packages, args.needs)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(crate) fn report() -> Result<ExitCode> {
     for need in &needs {
         let purpose = match need.purpose {
             Purpose::Build => "build",
-            Purpose::Lab => "lab",
+            Purpose::Lab | Purpose::Debian => "lab",
             Purpose::Package => "dist",
             Purpose::Test => "test",
             Purpose::Bench => "bench",

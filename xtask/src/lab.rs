@@ -4,6 +4,7 @@
 //! system is an initramfs made for the run, and the guest has no network device.
 
 mod archive;
+mod debian;
 pub(crate) mod guest;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// What is set up before the command: a director with a client and two real servers, or nothing at all
     #[arg(long, value_enum, default_value_t = Topology::Basic)]
     topology: Topology,
+    /// What the guest's programs are: the host's tools, or a Debian with systemd as its first process
+    #[arg(long, value_enum, default_value_t = initramfs::Userland::Tools)]
+    userland: initramfs::Userland,
     /// A file to take along; into /root unless a path is given. A program brings its libraries
     #[arg(long, value_name = "HOSTFILE[:GUESTPATH]")]
     add: Vec<Added>,
@@ -124,13 +128,18 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
         );
     }
     let workspace = Workspace::find()?;
-    needs::ensure(&workspace, &[Purpose::Lab], args.needs)?;
+    let mut purposes = vec![Purpose::Lab];
+    if args.userland == initramfs::Userland::Debian {
+        purposes.push(Purpose::Debian);
+    }
+    needs::ensure(&workspace, &purposes, args.needs)?;
     if !args.no_build {
         build::program(args.needs)?;
     }
     let kernel = kernel::ensure(&workspace.lab(), &args.kernel, args.refresh)?;
     let boot = qemu::Boot {
         memory: args.memory,
+        userland: args.userland,
         kvm: args.kvm,
         count_instructions: args.count_instructions,
         ..qemu::Boot::new(kernel, Duration::from_secs(args.timeout))

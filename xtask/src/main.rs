@@ -10,6 +10,7 @@ mod end_to_end;
 mod kernel_tests;
 mod lab;
 mod needs;
+mod package;
 mod process;
 mod progress;
 mod test;
@@ -46,7 +47,7 @@ enum Task {
     /// Run every check there is
     Test(test::Args),
     /// Make the Debian package and the tarball, in target/dist
-    Dist(needs::Install),
+    Dist(dist::Args),
     /// Say what this machine lacks, and the command that gets it
     Doctor,
 }
@@ -71,7 +72,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(args) => bench::run(&args),
         Task::EndToEnd(args) => end_to_end::alone(args),
         Task::Test(args) => test::all(&args),
-        Task::Dist(args) => dist::make(args).map(|()| ExitCode::SUCCESS),
+        Task::Dist(args) => dist::make(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor => doctor::report(),
     }
 }

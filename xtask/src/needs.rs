@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Build,
     /// Booting kernels.
     Lab,
+    /// A Debian for the guest.
+    Debian,
     /// Making packages.
     Package,
     /// The checks beyond these.
@@ -47,7 +49,7 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 24] = [
+const PROGRAMS: [(&str, Purpose, &str); 26] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
@@ -60,6 +62,8 @@ const PROGRAMS: [(&str, Purpose, &str); 24] = [
     ("ipvsadm", Purpose::Lab, "ipvsadm"),
     ("bpftool", Purpose::Lab, "bpftool"),
     ("ldd", Purpose::Lab, "libc-bin"),
+    ("mmdebstrap", Purpose::Debian, "mmdebstrap"),
+    ("bsdtar", Purpose::Debian, "libarchive-tools"),
     ("dpkg-deb", Purpose::Package, "dpkg"),
     ("git", Purpose::Package, "git"),
     ("gzip", Purpose::Package, "gzip"),

@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build, end_to_end, kernel_tests,
+    build, dist, end_to_end, kernel_tests,
     lab::{self, series::Series},
     needs::{self, Purpose},
-    process,
+    package, process,
     progress::say,
     workspace::Workspace,
 };
@@ -72,7 +72,7 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let mut purposes = vec![Purpose::Build, Purpose::Test];
     if !args.no_lab {
-        purposes.push(Purpose::Lab);
+        purposes.extend([Purpose::Lab, Purpose::Debian, Purpose::Package]);
     }
     needs::ensure(&workspace, &purposes, args.needs)?;
     let mut outcomes = vec![
@@ -103,6 +103,12 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
         } else {
             args.kernel.clone()
         };
+        // On one kernel: what the others do differently has tests of its own.
+        if kernels.iter().any(|series| series.to_string() == package::KERNEL) {
+            outcomes.push(stage("package", || {
+                package::live(&dist::packages(args.needs)?, args.needs)
+            }));
+        }
         outcomes.extend(kernel_tests::run(
             &workspace,
             &kernels,

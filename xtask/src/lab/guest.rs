@@ -7,6 +7,13 @@ use std::fmt::Write as _;
 
 /// The guest's first process.
 pub(crate) const INIT: &str = include_str!("guest/init.sh");
+/// Ports, topology, command and end, for whatever is the first process.
+pub(crate) const SESSION: &str = include_str!("guest/session.sh");
+/// The unit of the session where the first process is systemd, and its program.
+pub(crate) const SYSTEM: [&str; 2] = [
+    include_str!("guest/system.service"),
+    include_str!("guest/system.sh"),
+];
 /// What every shell in the guest reads.
 pub(crate) const PROFILE: &str = include_str!("guest/profile.sh");
 

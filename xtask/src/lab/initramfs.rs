@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     Added,
     archive::{self, Archive},
+    debian,
     guest::{self, Topology},
     kernel::Kernel,
     modules,
@@ -44,19 +45,54 @@ pub(crate) struct Load {
     pub(crate) added: Vec<Added>,
 }
 
+/// The programs of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Userland {
+    /// The host's own tools and busybox, and the program under test.
+    Tools,
+    /// A Debian of its own, with systemd as the first process.
+    Debian,
+}
+
 /// Writes the initramfs of one run to `out`.
-pub(crate) fn write(workspace: &Workspace, kernel: &Kernel, load: &Load, out: &Path) -> Result<()> {
+pub(crate) fn write(
+    workspace: &Workspace,
+    kernel: &Kernel,
+    userland: Userland,
+    load: &Load,
+    out: &Path,
+) -> Result<()> {
+    let system = match userland {
+        Userland::Tools => None,
+        Userland::Debian => Some(debian::packed(&workspace.lab())?),
+    };
     let lock = File::create(workspace.lab().join("lock"))?;
     lock.lock()?;
     let modules = modules::packed(kernel)?;
-    let userland = userland(&workspace.lab())?;
+    let parts = match &system {
+        None => [modules, tools(&workspace.lab())?],
+        Some(system) => [system.clone(), modules],
+    };
     let mut file = File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
-    for part in [modules, userland] {
+    for part in parts {
         std::io::copy(&mut File::open(&part)?, &mut file)?;
     }
     // Not before: another run may put newer parts in the place of these.
     drop(lock);
     let mut archive = Archive::new(BufWriter::new(file));
+    archive.file("/lab/topology", 0o755, load.topology.script().as_bytes())?;
+    if !load.command.is_empty() {
+        archive.file("/lab/command", 0o755, guest::script(&load.command).as_bytes())?;
+    }
+    if system.is_some() {
+        // What is added brings no libraries: it is for this system.
+        for added in &load.added {
+            archive.copy(&added.guest, &added.host)?;
+        }
+        system_files(&mut archive)?;
+        archive.finish()?;
+        return Ok(());
+    }
     let mut libraries = BTreeSet::new();
     let program = workspace.program();
     if program.is_file() {
@@ -73,11 +109,28 @@ pub(crate) fn write(workspace: &Workspace, kernel: &Kernel, load: &Load, out: &P
     for library in libraries {
         archive.copy(&library, Path::new(&library))?;
     }
-    archive.file("/lab/topology", 0o755, load.topology.script().as_bytes())?;
-    if !load.command.is_empty() {
-        archive.file("/lab/command", 0o755, guest::script(&load.command).as_bytes())?;
-    }
     archive.finish()?;
+    Ok(())
+}
+
+/// What makes a Debian the lab's guest.
+fn system_files<W: std::io::Write>(archive: &mut Archive<W>) -> Result<()> {
+    let [unit, program] = guest::SYSTEM;
+    archive.link("/init", "/usr/lib/systemd/systemd")?;
+    archive.file("/lab/session", 0o644, guest::SESSION.as_bytes())?;
+    archive.file("/lab/start", 0o644, program.as_bytes())?;
+    archive.file("/etc/systemd/system/lab.service", 0o644, unit.as_bytes())?;
+    archive.link(
+        "/etc/systemd/system/multi-user.target.wants/lab.service",
+        "/etc/systemd/system/lab.service",
+    )?;
+    // They wait a minute and a half for terminals that nobody announces here.
+    for unit in ["serial-getty@ttyS0.service", "getty@tty1.service"] {
+        archive.link(&format!("/etc/systemd/system/{unit}"), "/dev/null")?;
+    }
+    // Without one this is a first boot, at which systemd asks questions on the console.
+    archive.file("/etc/machine-id", 0o444, b"00000000000000000000000000000001\n")?;
+    archive.file("/etc/hostname", 0o644, b"lab\n")?;
     Ok(())
 }
 
@@ -123,7 +176,7 @@ fn paths_in_ldd(text: &str) -> Vec<String> {
 }
 
 /// The archive of the userland, made if the host's tools or the guest's scripts have changed.
-fn userland(lab: &Path) -> Result<PathBuf> {
+fn tools(lab: &Path) -> Result<PathBuf> {
     let mut tools = Vec::new();
     for name in TOOLS.iter().chain(&["busybox"]) {
         let path = process::find(name).with_context(|| format!("no {name} for the guest on this machine"))?;
@@ -144,7 +197,7 @@ fn userland(lab: &Path) -> Result<PathBuf> {
     }
     let path = lab.join(format!(
         "userland-{:016x}.cpio",
-        archive::hash(&(state, THIS, guest::INIT, guest::PROFILE))
+        archive::hash(&(state, THIS, guest::INIT, guest::SESSION, guest::PROFILE))
     ));
     if path.is_file() {
         return Ok(path);
@@ -172,6 +225,7 @@ fn write_userland(tools: &[(&str, PathBuf)], libraries: &BTreeSet<String>, path:
         archive.folder(folder)?;
     }
     archive.link("/var/run", "../run")?;
+    archive.link("/lib/modules", modules::FOLDER)?;
     for (name, host) in tools {
         archive.copy(&format!("/usr/sbin/{name}"), host)?;
         if *name == "busybox" {
@@ -206,6 +260,7 @@ fn write_userland(tools: &[(&str, PathBuf)], libraries: &BTreeSet<String>, path:
     archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
     archive.file("/etc/profile", 0o644, guest::PROFILE.as_bytes())?;
     archive.file("/init", 0o755, guest::INIT.as_bytes())?;
+    archive.file("/lab/session", 0o644, guest::SESSION.as_bytes())?;
     archive.finish()?;
     archive::replace(&fresh, path, "userland-")
 }

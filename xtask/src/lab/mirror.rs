@@ -52,16 +52,7 @@ impl Apt {
         for name in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(name))?;
         }
-        let mirror = Mirror::find()?;
-        let sources = suites.map(|suite| {
-            let address = if suite.ends_with("-security") {
-                &mirror.security
-            } else {
-                &mirror.archive
-            };
-            format!("deb [arch=amd64 signed-by={KEYRING}] {address} {suite} main\n")
-        });
-        fs::write(folder.join("sources.list"), sources.concat())?;
+        fs::write(folder.join("sources.list"), sources(suites)?.concat())?;
         Ok(Self { folder, suites })
     }
 
@@ -126,6 +117,19 @@ impl Apt {
         )
         .map(drop)
     }
+}
+
+/// Lines for a list of sources, one for each of a release's suites.
+pub(crate) fn sources(suites: [&str; 2]) -> Result<[String; 2]> {
+    let mirror = Mirror::find()?;
+    Ok(suites.map(|suite| {
+        let address = if suite.ends_with("-security") {
+            &mirror.security
+        } else {
+            &mirror.archive
+        };
+        format!("deb [arch=amd64 signed-by={KEYRING}] {address} {suite} main\n")
+    }))
 }
 
 impl Mirror {

@@ -27,11 +27,14 @@ const MODULES: &str = "ip_vs* nf_conntrack* nf_nat* nf_defrag* \
     sch_netem sch_tbf cls_bpf act_bpf pktgen \
     virtio virtio_ring virtio_pci* virtio_console virtio_rng failover net_failover";
 
+/// Where the guest has them. In a Debian /lib is a link, which a folder of that name would replace.
+pub(crate) const FOLDER: &str = "/usr/lib/modules";
+
 /// The archive of a kernel's modules, made if it is not there.
 pub(crate) fn packed(kernel: &Kernel) -> Result<PathBuf> {
     let path = kernel
         .folder
-        .join(format!("modules-{:016x}.cpio", archive::hash(&MODULES)));
+        .join(format!("modules-{:016x}.cpio", archive::hash(&(FOLDER, MODULES))));
     if path.is_file() {
         return Ok(path);
     }
@@ -70,7 +73,7 @@ fn pick_modules(kernel: &Kernel, path: &Path) -> Result<()> {
     depmod(&picked, &release)?;
     let fresh = path.with_extension("new");
     let mut archive = Archive::new(BufWriter::new(fs::File::create(&fresh)?));
-    add_tree(&mut archive, &picked, &format!("/lib/modules/{release}"))?;
+    add_tree(&mut archive, &picked, &format!("{FOLDER}/{release}"))?;
     archive.finish()?;
     fs::remove_dir_all(&scratch)?;
     archive::replace(&fresh, path, "modules-")

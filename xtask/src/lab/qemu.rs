@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    initramfs::{self, Load},
+    initramfs::{self, Load, Userland},
     kernel::Kernel,
     ports::{Listening, Streams},
 };
@@ -27,6 +27,7 @@ const CONSOLE_LINES: usize = 40;
 #[derive(Debug, Clone)]
 pub(crate) struct Boot {
     pub(crate) kernel: Kernel,
+    pub(crate) userland: Userland,
     /// MiB.
     pub(crate) memory: u32,
     pub(crate) kvm: bool,
@@ -41,6 +42,7 @@ impl Boot {
     pub(crate) fn new(kernel: Kernel, limit: Duration) -> Self {
         Self {
             kernel,
+            userland: Userland::Tools,
             memory: 1500,
             kvm: false,
             count_instructions: false,
@@ -59,7 +61,7 @@ impl Boot {
     ) -> Result<u8> {
         let folder = Folder::new()?;
         let initramfs = folder.path("initramfs");
-        initramfs::write(workspace, &self.kernel, load, &initramfs)?;
+        initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
         let console = folder.path("console");
         let mut command = self.qemu(&initramfs);
         command
@@ -88,7 +90,7 @@ impl Boot {
     pub(crate) fn shell(&self, workspace: &Workspace, load: &Load) -> Result<ExitCode> {
         let folder = Folder::new()?;
         let initramfs = folder.path("initramfs");
-        initramfs::write(workspace, &self.kernel, load, &initramfs)?;
+        initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
         let mut command = self.qemu(&initramfs);
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         Ok(process::exit_code(command.status().context("cannot run qemu")?))
