@@ -213,3 +213,12 @@ echo "== tarball"
 "$static" collect --once >/root/once || fails "the static program does not run"
 grep -q '^ipvs_virtual_server,address=127.0.0.2,' /root/once || fails "the static program reads no table"
 holds "the tarball's program reads the table"
+mkdir -p /root/alone/usr/bin
+cp "$static" /root/alone/usr/bin/ipvs-observer
+systemd-run --quiet -p Type=oneshot -p StandardOutput=file:/root/check -p RootDirectory=/root/alone -p MountAPIVFS=yes \
+    -p ProtectSystem=strict -p CapabilityBoundingSet='CAP_NET_ADMIN CAP_BPF CAP_PERFMON' -p NoNewPrivileges=yes \
+    /usr/bin/ipvs-observer check || {
+    cat /root/check
+    fails "alone in a root of its own, uid 0 with three capabilities, it lacks something"
+}
+holds "alone in a root of its own, as uid 0 with three capabilities, it lacks nothing: as in the container"
