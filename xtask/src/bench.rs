@@ -44,7 +44,7 @@ pub(crate) struct Args {
           default_values = ["100x3", "1000x10", "4000x10", "10x250", "20000x5"])]
     table: Vec<String>,
     /// Rounds of each way; their median counts
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Write the numbers there too, as JSON
     #[arg(long, value_name = "FILE")]
@@ -86,6 +86,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let binary = kernel_tests::compile(&workspace, "bench", "lab")?;
     let exporter = exporter(&workspace)?;
     let mut report = Report::new(!args.wall_clock)?;
+    let outcome = measure(args, &workspace, &binary, &exporter, &mut report);
+    // What was measured before a failure took its time, and stands.
+    io::stdout().write_all(report.text().as_bytes())?;
+    if let Some(file) = &args.json {
+        fs::write(file, report.json()?).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn measure(
+    args: &Args,
+    workspace: &Workspace,
+    binary: &Path,
+    exporter: &Path,
+    report: &mut Report,
+) -> Result<()> {
     for series in &args.kernel {
         let kernel = kernel::ensure(&workspace.lab(), series, false)?;
         say(&format!("a gather beside others, on {}", kernel.version));
@@ -99,21 +115,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let load = Load {
             topology: Topology::Empty,
             command,
-            added: vec![added(&binary, "/root/bench"), added(&exporter, "/root/exporter")],
+            added: vec![added(binary, "/root/bench"), added(exporter, "/root/exporter")],
         };
-        report.gathers(&kernel.version, &boot(&workspace, &kernel, args, &load)?)?;
+        report.gathers(&kernel.version, &boot(workspace, &kernel, args, &load)?)?;
         if !args.no_path {
             say(&format!("the path of a new connection, on {}", kernel.version));
-            let load = path(&workspace, &binary)?;
-            report.path(&kernel.version, &boot(&workspace, &kernel, args, &load)?)?;
+            let load = path(workspace, binary)?;
+            report.path(&kernel.version, &boot(workspace, &kernel, args, &load)?)?;
         }
     }
-    let text = report.text();
-    io::stdout().write_all(text.as_bytes())?;
-    if let Some(file) = &args.json {
-        fs::write(file, report.json()?).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn added(host: &Path, guest: &str) -> Added {

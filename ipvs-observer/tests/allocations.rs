@@ -1,0 +1,123 @@
+//! What a gather takes from the allocator once it has its room: a few pieces, however large the table is.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by it"
+)]
+
+#[path = "support/table.rs"]
+mod table;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use ipvs_observer::{
+    correlate::Correlator,
+    line::Encoder,
+    model::{Activity, DestinationActivity, Netns, ServiceActivity, Snapshot},
+    netlink::Reader,
+    points::{Points, Schema, Seen},
+};
+use table::Table;
+
+const RECORDING: &str = include_str!("recordings/6.12.txt");
+const NETNS: Netns = Netns(1);
+/// Most that a gather may take here, where no file is read: the name of the family, and the hold on the lines that are
+/// given away.
+const MOST: u64 = 3;
+
+struct Counting;
+
+thread_local! {
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system's own; counting touches no memory but this thread's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        TAKEN.set(TAKEN.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        TAKEN.set(TAKEN.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often each of some gathers took from the allocator, the first ones left out.
+fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> Vec<u64> {
+    let mut reader = Reader::new(Box::new(Table::new(RECORDING, services, destinations)));
+    let mut snapshot = Snapshot::default();
+    let mut points = Points::new(schema, None);
+    let mut encoder = Encoder::new(false);
+    let mut correlator = Correlator::new(NETNS);
+    let mut activity = Activity::default();
+    let mut all = Vec::with_capacity(8);
+    for gather in 0..8 {
+        let before = (TAKEN.get(), encoder.lines());
+        reader.read(&mut snapshot, &|_| true).expect("a whole table");
+        if probes {
+            correlator.advance(&activity);
+        }
+        let seen = probes.then_some(Seen {
+            activity: &activity,
+            correlator: &correlator,
+        });
+        points.snapshot(
+            &mut encoder,
+            &snapshot,
+            seen,
+            false,
+            1_700_000_000_000_000_000 + gather,
+        );
+        drop(encoder.take());
+        all.push(TAKEN.get() - before.0);
+        assert_eq!(
+            encoder.lines() - before.1,
+            (services * (destinations + 1) + usize::from(schema == Schema::Full)) as u64
+        );
+        for server in snapshot.virtual_servers() {
+            let service = (NETNS, server.service.key);
+            activity.services.insert(service, ServiceActivity::default());
+            for destination in snapshot.destinations(server) {
+                let counters = DestinationActivity {
+                    picks: gather,
+                    ..DestinationActivity::default()
+                };
+                let key = (NETNS, server.service.key, destination.key);
+                activity.destinations.insert(key, counters);
+            }
+        }
+    }
+    all.split_off(4)
+}
+
+#[test]
+fn a_gather_in_its_stride_takes_the_same_few_pieces_of_memory_from_a_small_table_and_a_large_one() {
+    for schema in [Schema::Full, Schema::Telegraf] {
+        for probes in [false, true] {
+            for (services, destinations) in [(10, 3), (500, 10), (10, 250)] {
+                let taken = taken(services, destinations, schema, probes);
+                println!("{services}x{destinations}, {schema:?}, probes {probes}: {taken:?}");
+                assert!(
+                    taken.iter().all(|&taken| taken <= MOST),
+                    "{services}x{destinations}, {schema:?}, probes {probes}: {taken:?}"
+                );
+            }
+        }
+    }
+}
