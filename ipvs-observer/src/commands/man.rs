@@ -218,6 +218,11 @@ const PROGRAM: &[Section] = &[
                  cap_net_admin,cap_bpf,cap_perfmon+ep /usr/bin/ipvs-observer`. Linux before 5.8 knows neither \
                  CAP_BPF nor CAP_PERFMON.",
             ),
+            Text(
+                "Where kernel.perf_event_paranoid is 3, as Debian's kernels set it, CAP_PERFMON may not attach probes: \
+                 `sysctl kernel.perf_event_paranoid=2`, or CAP_SYS_ADMIN. What is not needed is given up: \
+                 `--privileges`.",
+            ),
         ],
     ),
     EXIT_STATUS,
