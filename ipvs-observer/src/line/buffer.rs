@@ -93,6 +93,13 @@ impl Buffer {
         }
     }
 
+    /// Forgets as many of the last bytes as are this one.
+    pub(super) fn drop_last(&mut self, byte: u8) {
+        while self.last() == Some(byte) {
+            self.truncate(self.len() - 1);
+        }
+    }
+
     /// Takes all bytes. The room comes back when the last holder of them drops them.
     pub(super) fn take(&mut self) -> Bytes {
         self.settle();

@@ -17,7 +17,9 @@ pub(super) enum Escape {
 
 impl Escape {
     /// Appends `text` with its escapes. Control characters that would end a line become the two characters by
-    /// which they are commonly written, everywhere: lines must stay lines for every reader.
+    /// which they are commonly written, everywhere: lines must stay lines for every reader. Outside of strings a
+    /// backslash before what is escaped is left out: InfluxDB looks at the one byte before a separator, Telegraf reads
+    /// backslashes in pairs, and one of the two would see another series.
     pub(super) fn append(self, text: &str, buffer: &mut Buffer) {
         if self.needless(text) {
             buffer.append(text.as_bytes());
@@ -31,7 +33,12 @@ impl Escape {
                 0x0b => self.control(b'v', buffer),
                 0x0c => self.control(b'f', buffer),
                 0 => {}
-                _ if self.special(byte) => buffer.append(&[b'\\', byte]),
+                _ if self.special(byte) => {
+                    if !matches!(self, Self::String) {
+                        buffer.drop_last(b'\\');
+                    }
+                    buffer.append(&[b'\\', byte]);
+                }
                 _ => buffer.append(&[byte]),
             }
         }

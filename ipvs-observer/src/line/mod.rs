@@ -164,9 +164,7 @@ fn tag(buffer: &mut Buffer, key: &str, value: impl fmt::Display) {
         "{value}"
     );
     // A backslash at the end would escape the comma or the space that follows.
-    while buffer.len() > value_start && buffer.last() == Some(b'\\') {
-        buffer.truncate(buffer.len() - 1);
-    }
+    buffer.drop_last(b'\\');
     if buffer.len() == value_start {
         buffer.truncate(start);
     }
@@ -281,12 +279,13 @@ impl Line<'_> {
         self
     }
 
-    /// Ends the line with its time in nanoseconds since 1970. A line without a field is not written.
+    /// Ends the line with its time in nanoseconds since 1970, or the last that InfluxDB takes. A line without a
+    /// field is not written.
     pub fn end(mut self, timestamp: u64) {
         if !self.fields {
             return;
         }
-        self.encoder.end(timestamp);
+        self.encoder.end(timestamp.min(LAST_TIME));
         self.encoder.lines += 1;
         self.start = self.encoder.buffer.len();
     }
@@ -327,6 +326,8 @@ impl Line<'_> {
     }
 }
 
+/// In the year 2262.
+const LAST_TIME: u64 = i64::MAX as u64 - 1;
 /// The longest key, the longest number, and what is around them.
 const ROOM: usize = LONGEST_KEY + 24;
 const LONGEST_KEY: usize = 40;
@@ -457,6 +458,31 @@ mod tests {
             .unsigned("f", 1);
         line.end(1);
         assert_eq!(text(&mut encoder), "m,k=x\\,y\\=z\\ w,n=1\\n2 f=1i 1\n");
+    }
+
+    #[test]
+    fn a_backslash_before_what_is_escaped_is_left_out_however_the_value_comes() {
+        for value in ["a\\,b", "a\\\\,b"] {
+            let mut encoder = Encoder::new(false);
+            let mut line = encoder.line("m");
+            // In one piece, and in two with the backslash at the end of the first.
+            let (first, second) = value.split_at(value.len() - 2);
+            line.tag("k", value).tag("l", format_args!("{first}{second}"));
+            line.unsigned("f", 1);
+            line.end(1);
+            assert_eq!(text(&mut encoder), "m,k=a\\,b,l=a\\,b f=1i 1\n");
+        }
+    }
+
+    #[test]
+    fn a_time_that_influxdb_has_not_is_the_last_that_it_has() {
+        for time in [i64::MAX as u64 - 1, i64::MAX as u64, u64::MAX] {
+            let mut encoder = Encoder::new(false);
+            let mut line = encoder.line("m");
+            line.unsigned("f", 1);
+            line.end(time);
+            assert_eq!(text(&mut encoder), "m f=1i 9223372036854775806\n");
+        }
     }
 
     #[test]

@@ -109,24 +109,51 @@ fn unescape(text: &str, special: &str) -> String {
     out
 }
 
-fn pairs(mut text: &str) -> Vec<(&str, &str)> {
+/// Pairs with commas between them. Quotes mean something in fields alone: in a tag they are letters.
+fn pairs(mut text: &str, quoted: bool) -> Vec<(&str, &str)> {
     let mut pairs = Vec::new();
     while !text.is_empty() {
-        let (pair, rest) = split(text, ',', true).unwrap_or((text, ""));
-        pairs.push(split(pair, '=', true).unwrap_or_else(|| panic!("{pair:?} is no pair")));
+        let (pair, rest) = split(text, ',', quoted).unwrap_or((text, ""));
+        pairs.push(split(pair, '=', quoted).unwrap_or_else(|| panic!("{pair:?} is no pair")));
         text = rest;
     }
     pairs
+}
+
+/// Measurement and tags as InfluxDB itself takes them apart, for which a separator is one unless a backslash is
+/// before it, whatever is before that. To others, Telegraf among them, two backslashes are a pair. A line that is
+/// not the same to both is wrong for one of them.
+fn series_of_influxdb(text: &str) -> (&str, Vec<&str>) {
+    let cut = |text: &str, end: u8| {
+        let bytes = text.as_bytes();
+        (0..bytes.len()).find(|&at| bytes[at] == end && (at == 0 || bytes[at - 1] != b'\\'))
+    };
+    let mut rest = &text[..cut(text, b' ').unwrap_or(text.len())];
+    let mut parts = Vec::new();
+    while let Some(at) = cut(rest, b',') {
+        parts.push(&rest[..at]);
+        rest = &rest[at + 1..];
+    }
+    parts.push(rest);
+    let keys = parts[1..]
+        .iter()
+        .map(|part| &part[..cut(part, b'=').unwrap_or(0)]);
+    (parts[0], keys.collect())
 }
 
 fn line(text: &str) -> Line {
     let (series, rest) = split(text, ' ', false).unwrap_or_else(|| panic!("{text:?} has no fields"));
     let (fields, timestamp) = split(rest, ' ', true).unwrap_or_else(|| panic!("{text:?} has no time"));
     let (measurement, tags) = split(series, ',', false).unwrap_or((series, ""));
-    let tag_pairs = pairs(tags);
+    let tag_pairs = pairs(tags, false);
     let keys: Vec<_> = tag_pairs.iter().map(|pair| pair.0).collect();
+    assert_eq!(
+        series_of_influxdb(text),
+        (measurement, keys.clone()),
+        "another series to InfluxDB: {text:?}"
+    );
     assert!(keys.is_sorted(), "the tags of {text:?} are not in order");
-    let field_pairs = pairs(fields);
+    let field_pairs = pairs(fields, true);
     assert!(!field_pairs.is_empty(), "{text:?} has no fields");
     let line = Line {
         measurement: unescape(measurement, ", "),
@@ -142,6 +169,11 @@ fn line(text: &str) -> Line {
             .parse()
             .unwrap_or_else(|error| panic!("{timestamp:?}: {error}")),
     };
+    // Its times are signed, and the last number is no time.
+    assert!(
+        line.timestamp < i64::MAX as u64,
+        "no time of InfluxDB's in {text:?}"
+    );
     assert_eq!(line.tags.len(), tag_pairs.len(), "a tag twice in {text:?}");
     assert_eq!(line.fields.len(), field_pairs.len(), "a field twice in {text:?}");
     assert!(
