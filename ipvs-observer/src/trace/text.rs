@@ -1,6 +1,6 @@
 //! A trace for people: a line a decision, in columns, the reason in words.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use super::json::moment;
 use crate::{
@@ -190,8 +190,9 @@ impl Text {
     }
 
     fn paint(&self, color: Color, text: &str) -> String {
+        let text = shown(text);
         if !self.color {
-            return text.to_owned();
+            return text.into_owned();
         }
         let code = match color {
             Color::Good => "32",
@@ -224,7 +225,26 @@ fn service(key: &ServiceKey) -> String {
     }
 }
 
+/// Text as a terminal may have it. A process gives itself the name that is shown here, and with it could have root's
+/// terminal do what it likes: whatever is no letter is written as in a source.
+fn shown(text: &str) -> Cow<'_, str> {
+    let plain = |letter: char| letter == ' ' || letter.is_ascii_graphic();
+    if text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for letter in text.chars() {
+        if plain(letter) {
+            out.push(letter);
+        } else {
+            out.extend(letter.escape_debug());
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn pad(width: &mut usize, text: &str) -> String {
+    let text = shown(text);
     *width = text.len().max(*width);
     format!("{text:<0$}", *width)
 }
@@ -336,6 +356,16 @@ mod tests {
                  least of (active * 256 + inactive) / weight\n"
             )
         );
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal_or_turn_the_line_around() {
+        let mut decision = decision(Outcome::None, None, "says \u{1b}]0;x\u{7}");
+        decision.scheduler = Name::from("a\u{1b}[2J\u{202e}\n");
+        let text = written(&[Traced::Decision(Box::new(decision))]);
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("a\\u{1b}[2J\\u{202e}\\n"), "{text}");
+        assert!(text.contains("says \\u{1b}]0;x\\u{7}"), "{text}");
     }
 
     #[test]
