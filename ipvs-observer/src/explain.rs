@@ -62,7 +62,8 @@ pub struct Hashed {
     pub taken: Option<usize>,
 }
 
-/// A cost as a fraction, compared as the kernel does: by multiplying crosswise, with no rounding.
+/// A cost as a fraction, compared as the kernel does: by multiplying crosswise, with no rounding. What is too great
+/// for 64 bits wraps there, and so it does here.
 #[derive(Clone, Copy)]
 struct Cost {
     load: i64,
@@ -71,7 +72,7 @@ struct Cost {
 
 impl Cost {
     fn below(self, other: Self) -> bool {
-        other.load * self.weight > self.load * other.weight
+        other.load.wrapping_mul(self.weight) > self.load.wrapping_mul(other.weight)
     }
 
     fn value(self) -> f64 {
@@ -321,17 +322,20 @@ fn weighted_round_robin(before: &Before<'_>) -> Rule {
 fn weighted_turn(
     list: &[DestinationState],
     last: Option<usize>,
-    mut bar: i32,
+    bar: i32,
     greatest: i32,
     step: i32,
 ) -> Option<usize> {
     if greatest <= 0 || step <= 0 {
         return None;
     }
-    let reaches = |place: &usize, bar: i32| {
+    let (mut bar, greatest, step) = (i64::from(bar), i64::from(greatest), i64::from(step));
+    let reaches = |place: &usize, bar: i64| {
         let state = &list[*place];
-        !state.overloaded && i64::from(state.weight) >= i64::from(bar)
+        !state.overloaded && i64::from(state.weight) >= bar
     };
+    let able = list.iter().filter(|state| !state.overloaded);
+    let top = able.map(|state| i64::from(state.weight)).max()?;
     let mut from = last.map_or(0, |last| last + 1);
     // Down to one, and once more from the top to one: by then every destination was seen at every bar.
     let mut begun_anew = 0;
@@ -340,7 +344,9 @@ fn weighted_turn(
             return Some(place);
         }
         from = 0;
-        bar -= step;
+        // Rounds in which nobody reaches the bar are gone through at once: there may be thousands of millions.
+        let rounds = 1 + (bar - step - top).max(0).div_euclid(step);
+        bar -= rounds * step;
         if bar <= 0 {
             bar = greatest;
             begun_anew += 1;
@@ -404,6 +410,60 @@ mod tests {
         assert_eq!(
             winner("lc", &[state(0, 0, 0), state(1, 9, 9)], Memory::Unread),
             Some(1)
+        );
+    }
+
+    #[test]
+    fn no_state_is_too_great_for_a_cost() {
+        let list = [state(i32::MAX as u32, u32::MAX, u32::MAX), state(1, u32::MAX, 0)];
+        for scheduler in ["lc", "wlc", "sed", "nq", "lblc"] {
+            let before = Before {
+                scheduler,
+                list: &list,
+                more: 0,
+                total_connections: true,
+                memory: Memory::Unread,
+            };
+            let costs = explain(&before, None).list;
+            assert!(
+                costs
+                    .iter()
+                    .all(|candidate| candidate.cost.is_some_and(f64::is_finite))
+            );
+        }
+    }
+
+    #[test]
+    fn a_turn_is_found_at_once_whatever_the_round_is_at() {
+        let list = [state(1, 0, 0), state(3, 0, 0)];
+        for (current, greatest, step, expected) in [
+            (i32::MAX, i32::MAX, 1, Some(1)),
+            (i32::MIN, i32::MAX, i32::MAX, Some(0)),
+            (5, 3, 1, Some(1)),
+            (0, i32::MAX, 2, Some(0)),
+            (2, i32::MAX, 2, Some(1)),
+        ] {
+            let memory = Memory::Weighted {
+                last: None,
+                current,
+                greatest,
+                step,
+            };
+            assert_eq!(
+                winner("wrr", &list, memory),
+                expected,
+                "{current} {greatest} {step}"
+            );
+        }
+        let memory = Memory::Weighted {
+            last: Some(1),
+            current: i32::MAX,
+            greatest: i32::MAX,
+            step: 1,
+        };
+        assert_eq!(
+            winner("wrr", &[overloaded(state(1, 0, 0)), state(0, 0, 0)], memory),
+            None
         );
     }
 

@@ -11,6 +11,8 @@ use crate::model::{DestinationKey, KeyMap, Service, ServiceKey, Snapshot};
 
 /// How long one reply may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Room that is made at most for a datagram of the kernel, whose own buffers are of some ten thousand bytes.
+const MOST_ROOM: usize = 1 << 24;
 /// How often a listing that changed under the dump is read again before it is reported as such.
 const ATTEMPTS: usize = 3;
 
@@ -98,7 +100,7 @@ impl Reader {
             // Whatever state the socket is in, the next gather begins with a new one.
             self.socket = None;
             if let Failure::Truncated { length, .. } = failure {
-                self.room = self.room.max(length.next_power_of_two());
+                self.room = self.room.max((*length).min(MOST_ROOM).next_power_of_two());
             }
             if !matches!(failure, Failure::Absent | Failure::NotPermitted) {
                 self.counters.errors += 1;

@@ -7,10 +7,10 @@ use ipvs_observer_common::event::{
     self, CandidatesHeader, Decision as KernelDecision, DestinationState as KernelState, Summary,
 };
 
-use super::{btf::Source, clock::Clock, convert, memory::Memories};
+use super::{btf::Source, changes, clock::Clock, convert, events::Event, memory::Memories};
 use crate::{
     explain::{self, Before},
-    model::{Address, Candidates, Decision, DestinationState, Name, Outcome},
+    model::{Address, Candidates, Decision, DestinationState, Name, Outcome, Traced},
 };
 
 /// Lists of candidates kept until their decision comes. A list comes first, and its decision some microseconds
@@ -40,8 +40,27 @@ impl Decisions {
         }
     }
 
+    /// What an event tells. Candidates tell nothing until their decision comes.
+    pub(super) fn told(&mut self, event: Event, clock: Clock) -> Option<Traced> {
+        match event {
+            Event::Change(told) => changes::change(&told, clock).map(Traced::Change),
+            Event::Candidates(header, list) => {
+                self.keep(header, list);
+                None
+            }
+            Event::Decision(told) => Some(Traced::Decision(Box::new(self.decision(&told, clock)))),
+        }
+    }
+
+    /// Forgets what is waiting.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.order.clear();
+    }
+
     /// Keeps a list until its decision comes.
-    pub(super) fn keep(&mut self, header: Box<CandidatesHeader>, list: Vec<KernelState>) {
+    fn keep(&mut self, header: Box<CandidatesHeader>, list: Vec<KernelState>) {
         if self.order.len() >= KEPT
             && let Some(oldest) = self.order.pop_front()
         {
@@ -52,7 +71,7 @@ impl Decisions {
     }
 
     /// A decision, with its candidates if they came.
-    pub(super) fn decision(&mut self, told: &KernelDecision, clock: Clock) -> Decision {
+    fn decision(&mut self, told: &KernelDecision, clock: Clock) -> Decision {
         let (netns, service) = convert::service(&told.service);
         let total = told.flags & event::TOTAL_CONNECTIONS != 0;
         let seen = (told.flags & event::HAS_CANDIDATES != 0)
@@ -157,10 +176,11 @@ fn nothing(summary: &Summary, message: &[u8]) -> (Outcome, String) {
         return (Outcome::None, "the service has no real servers".to_owned());
     }
     let whole = looked_at >= all;
+    let unable = drained.saturating_add(overloaded);
     if whole && drained == looked_at {
         return (Outcome::None, "all weights are 0".to_owned());
     }
-    if whole && drained + overloaded == looked_at {
+    if whole && unable == looked_at {
         let rest = if drained > 0 {
             format!(", and {drained} have weight 0")
         } else {
@@ -171,7 +191,7 @@ fn nothing(summary: &Summary, message: &[u8]) -> (Outcome, String) {
             format!("{overloaded} of {all} real servers are overloaded{rest}"),
         );
     }
-    let able = looked_at.saturating_sub(drained + overloaded);
+    let able = looked_at.saturating_sub(unable);
     let end = message
         .iter()
         .position(|&byte| byte == 0)
@@ -255,6 +275,19 @@ mod tests {
             list_offset: OFFSET,
             reserved: 0,
         }
+    }
+
+    #[test]
+    fn more_destinations_than_can_be_counted_are_all_of_them() {
+        let mut told = told(OUTCOME_NONE);
+        told.summary = Summary {
+            looked_at: u32::MAX,
+            drained: u32::MAX - 1,
+            overloaded: u32::MAX,
+            all: 3,
+        };
+        let decision = decisions().decision(&told, CLOCK);
+        assert_eq!(decision.outcome, Outcome::Overloaded);
     }
 
     #[test]

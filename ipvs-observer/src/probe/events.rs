@@ -62,7 +62,7 @@ impl Events {
 }
 
 /// A record by its kind; none if it is of another build of the programs.
-fn decode(record: &[u8]) -> Option<Event> {
+pub(super) fn decode(record: &[u8]) -> Option<Event> {
     match whole::<u32>(record)? {
         event::CHANGE => whole(record).map(Event::Change),
         event::DECISION => whole(record).map(|decision| Event::Decision(Box::new(decision))),

@@ -17,6 +17,9 @@ mod counters;
 mod decisions;
 mod diagnostics;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod latency;
 mod memory;
 mod modules;
@@ -294,15 +297,7 @@ impl Probes {
             return false;
         };
         let (clock, decisions) = (Clock::now(), &mut self.decisions);
-        let read = events.drain(|event| match event {
-            Event::Change(told) => {
-                if let Some(change) = changes::change(&told, clock) {
-                    each(Traced::Change(change));
-                }
-            }
-            Event::Candidates(header, list) => decisions.keep(header, list),
-            Event::Decision(told) => each(Traced::Decision(Box::new(decisions.decision(&told, clock)))),
-        });
+        let read = events.drain(|event| decisions.told(event, clock).into_iter().for_each(&mut each));
         read > 0
     }
 

@@ -13,5 +13,9 @@ mod extract;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "fuzzing")]
+pub(super) use reader::Btf;
 pub(super) use resolve::{Lack, WrrMark};
+#[cfg(feature = "fuzzing")]
+pub(super) use resolve::{field, layout, wrr_mark};
 pub(super) use source::{Source, SourceError};

@@ -12,6 +12,9 @@ const TYPE: usize = 12;
 const MEMBER: usize = 12;
 /// Members within members, and qualifiers around a type: no kernel has this many.
 const DEEPEST: usize = 32;
+/// Members looked at to find one of them, those of anonymous members included: a structure within itself would have
+/// more than anybody can look at.
+const MOST_MEMBERS: usize = 1 << 16;
 
 /// The kinds that are told apart here.
 pub(crate) mod kind {
@@ -179,16 +182,17 @@ impl<'a> Btf<'a> {
 
     /// A member of a structure, also of an anonymous one within it. Bit fields are none: they have no address.
     pub(crate) fn member(&self, structure: u32, name: &str) -> Option<Member> {
-        self.member_within(structure, name.as_bytes(), DEEPEST)
+        self.member_within(structure, name.as_bytes(), DEEPEST, &mut { MOST_MEMBERS })
     }
 
-    fn member_within(&self, structure: u32, name: &[u8], depth: usize) -> Option<Member> {
+    fn member_within(&self, structure: u32, name: &[u8], depth: usize, left: &mut usize) -> Option<Member> {
         let depth = depth.checked_sub(1)?;
         let structure = self.get(self.plain(structure)?)?;
         if !matches!(structure.kind(), kind::STRUCT | kind::UNION) {
             return None;
         }
         for member in structure.rest.chunks_exact(MEMBER) {
+            *left = left.checked_sub(1)?;
             let (place, r#type, at) = (
                 word(member, 0).ok()?,
                 word(member, 4).ok()?,
@@ -207,10 +211,10 @@ impl<'a> Btf<'a> {
                 });
             }
             if own_name.is_empty()
-                && let Some(inner) = self.member_within(r#type, name, depth)
+                && let Some(inner) = self.member_within(r#type, name, depth, left)
             {
                 return Some(Member {
-                    offset: bits / 8 + inner.offset,
+                    offset: (bits / 8).checked_add(inner.offset)?,
                     r#type: inner.r#type,
                 });
             }

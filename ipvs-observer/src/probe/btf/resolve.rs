@@ -39,13 +39,13 @@ pub(crate) struct WrrMark {
 }
 
 /// The offsets; none where there is no IPVS in this BTF.
-pub(super) fn layout(btf: &Btf<'_>) -> Option<Resolved> {
+pub(crate) fn layout(btf: &Btf<'_>) -> Option<Resolved> {
     btf.structure("ip_vs_service")?;
     Some(resolve(&mut |path| field(btf, path)))
 }
 
 /// Where `wrr` keeps its state; none where there is no such scheduler in this BTF.
-pub(super) fn wrr_mark(btf: &Btf<'_>) -> Option<WrrMark> {
+pub(crate) fn wrr_mark(btf: &Btf<'_>) -> Option<WrrMark> {
     let mark = wrr(&mut |path| field(btf, path));
     [mark.cl, mark.cw, mark.mw, mark.di]
         .iter()
@@ -65,7 +65,7 @@ pub(super) fn wrr(find: &mut impl FnMut(&'static str) -> Field) -> WrrMark {
 
 /// A member by its path: a structure, a member of it, members of that. Absent if any step is, or if it does not
 /// fit where offsets are kept.
-pub(super) fn field(btf: &Btf<'_>, path: &str) -> Field {
+pub(crate) fn field(btf: &Btf<'_>, path: &str) -> Field {
     let mut steps = path.split('.');
     let found = steps
         .next()
@@ -74,7 +74,7 @@ pub(super) fn field(btf: &Btf<'_>, path: &str) -> Field {
             let (mut r#type, mut offset) = (structure, 0);
             for step in steps {
                 let member = btf.member(r#type, step)?;
-                offset += member.offset;
+                offset = u32::checked_add(offset, member.offset)?;
                 r#type = member.r#type;
             }
             Some(Field {

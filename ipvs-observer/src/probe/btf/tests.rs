@@ -168,6 +168,59 @@ fn no_byte_of_a_blob_can_make_the_reader_panic() {
     }
 }
 
+/// A blob of one structure with anonymous members that are it itself, and one name.
+fn within_itself(members: u32) -> Vec<u8> {
+    let mut types = vec![1, reader::kind::STRUCT << 24 | members, 8];
+    for _ in 0..members {
+        types.extend([0, 1, 0x7fff_fff8]);
+    }
+    let strings = b"\0ip_vs_service\0";
+    let length = types.len() as u32 * 4;
+    let mut blob = [0x9f, 0xeb, 1, 0].to_vec();
+    for word in [24, 0, length, length, strings.len() as u32]
+        .into_iter()
+        .chain(types)
+    {
+        blob.extend(word.to_ne_bytes());
+    }
+    blob.extend(strings);
+    blob
+}
+
+#[test]
+fn a_structure_within_itself_ends_the_search_and_not_the_program() {
+    for members in [1, 2, 1000] {
+        let blob = within_itself(members);
+        let resolved = resolve::layout(&Btf::parse(&blob, None).expect("BTF")).expect("a service");
+        assert_eq!(resolved.layout.features & ALL, 0);
+    }
+}
+
+#[test]
+fn an_offset_that_is_too_great_to_be_counted_is_none() {
+    // The member that is found within an anonymous one, at the end of 32 bits.
+    let mut blob = within_itself(1);
+    let strings = blob.len() as u32 - 24 - 24;
+    blob.extend(b"af\0");
+    let inner = [0, reader::kind::STRUCT << 24 | 1, 8, strings, 3, u32::MAX & !7];
+    let int = [0, reader::kind::INT << 24, 1, 8];
+    let types: Vec<u8> = inner.into_iter().chain(int).flat_map(u32::to_ne_bytes).collect();
+    blob.splice(48..48, types.iter().copied());
+    for place in [12, 16] {
+        let length = reader::word(&blob, place).expect("a header") + types.len() as u32;
+        blob[place..place + 4].copy_from_slice(&length.to_ne_bytes());
+    }
+    let length = reader::word(&blob, 20).expect("a header") + 3;
+    blob[20..24].copy_from_slice(&length.to_ne_bytes());
+    // The anonymous member of the first structure is of the second type, as far away as one can be.
+    blob[40..44].copy_from_slice(&2_u32.to_ne_bytes());
+    blob[44..48].copy_from_slice(&(u32::MAX & !7).to_ne_bytes());
+    let btf = Btf::parse(&blob, None).expect("BTF");
+    let member = btf.member(1, "af").expect("it is found");
+    assert_eq!(member.offset, 2 * (u32::MAX / 8));
+    assert_eq!(resolve::field(&btf, "ip_vs_service.af"), Field::default());
+}
+
 #[test]
 #[ignore = "writes the fixtures; needs the BTF of the kernels"]
 fn renew_the_btf_fixtures() {
