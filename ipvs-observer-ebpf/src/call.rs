@@ -32,7 +32,7 @@ pub enum Function {
     Update,
 }
 
-/// Kernel stacks are so large, as a power of two, and aligned to it.
+/// Kernel stacks are so large, as a power of two; those of tasks are aligned to it, those of interrupts to pages.
 const STACK_BITS: u32 = 14;
 
 /// What names a call under way.
@@ -99,7 +99,8 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
 }
 
 /// The stack that a probed function runs on: one for each task, and for the interrupts of each CPU. Whatever runs
-/// on one is done before what it interrupted goes on.
+/// on one is done before what it interrupted goes on. A call within the function may have this number or the one
+/// below.
 #[inline(always)]
 pub fn context(ctx: &impl EbpfContext) -> u64 {
     stack_pointer(ctx) >> STACK_BITS

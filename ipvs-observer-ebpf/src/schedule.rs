@@ -330,13 +330,20 @@ fn overload_on_scheduling(key: &DestinationKey, destination: u64, heard: Option<
 #[inline(always)]
 fn template_decided(ctx: &RetProbeContext, connection: u64) -> bool {
     let control = number(connection, layout!(connection.control));
-    control != 0
-        && TEMPLATES
-            .remove(Template {
-                connection: control,
-                context: call::context(ctx),
-            })
-            .is_ok()
+    if control == 0 {
+        return false;
+    }
+    let mut template = Template {
+        connection: control,
+        context: call::context(ctx),
+    };
+    if TEMPLATES.remove(template).is_ok() {
+        return true;
+    }
+    // The stacks of interrupts are aligned to pages only: the call within this one may have been on the far side of a
+    // boundary.
+    template.context = template.context.wrapping_sub(1);
+    TEMPLATES.remove(template).is_ok()
 }
 
 /// Whether a packet is for another port than its service's: only persistence schedules such, and the function
