@@ -6,7 +6,7 @@ use std::{
     fs, io,
     os::fd::{FromRawFd, OwnedFd},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -111,12 +111,22 @@ pub fn memlock() -> Option<u64> {
 /// Has `modprobe` load the module `ip_vs`. The one thing that this program ever changes, and only when told to.
 ///
 /// # Errors
-/// What `modprobe` said.
-pub fn load_ipvs() -> io::Result<()> {
-    let output = Command::new("modprobe")
+/// There is no `modprobe`.
+pub fn load_ipvs() -> io::Result<Child> {
+    Command::new("modprobe")
         .arg("ip_vs")
         .stdin(Stdio::null())
-        .output()?;
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// Waits until it is loaded.
+///
+/// # Errors
+/// What `modprobe` said.
+pub fn loaded_ipvs(modprobe: Child) -> io::Result<()> {
+    let output = modprobe.wait_with_output()?;
     if output.status.success() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ mod gather;
 mod namespace;
 mod probing;
 
-use std::time::Duration;
+use std::{io, process::Child, time::Duration};
 
 use anyhow::Context;
 use tokio::{runtime, task};
@@ -33,6 +33,8 @@ const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program"
 pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        // One gather after the other: a second thread would be left over, with privileges that were given up since.
+        .max_blocking_threads(1)
         .build()
         .context("cannot start: the system gives no event loop; look at its limits on descriptors")?;
     let outcome = runtime.block_on(pipeline(settings));
@@ -49,8 +51,8 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     } else {
         Trigger::install(settings.trigger, settings.interval).context(NO_TRIGGER)?
     };
-    // While there is one thread, and with what it takes.
-    load_module(&settings);
+    // Nothing is run, and no module loaded, from here on.
+    let loading = load_module(&settings);
     privilege::begin(&Work {
         privileges: settings.privileges,
         probes: settings.probes_wanted() != ProbeMode::Off,
@@ -67,7 +69,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let gone = outputs.gone();
     tokio::pin!(gone);
     let end = tokio::select! {
-        end = gathers(settings, &mut stop, &mut trigger, &outputs) => end?,
+        end = gathers(settings, loading, &mut stop, &mut trigger, &outputs) => end?,
         // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
         () = &mut gone => return Ok(()),
     };
@@ -95,13 +97,19 @@ enum End {
 
 async fn gathers(
     settings: settings::Collect,
+    loading: Option<io::Result<Child>>,
     stop: &mut Stop,
     trigger: &mut Trigger,
     outputs: &Outputs,
 ) -> anyhow::Result<End> {
     let mut left = settings.count;
-    // Attaching probes takes its time, and the word to stop is heard meanwhile.
-    let mut preparing = task::spawn_blocking(move || Gatherer::new(&settings));
+    // Loading a module and attaching probes take their time, and the word to stop is heard meanwhile.
+    let mut preparing = task::spawn_blocking(move || {
+        if let Some(loading) = loading {
+            loaded(loading);
+        }
+        Gatherer::new(&settings)
+    });
     let mut gatherer = tokio::select! {
         prepared = &mut preparing => prepared.context(BROKE_OFF)??,
         () = stop.asked() => return Ok(End::Stopped),
@@ -156,20 +164,24 @@ async fn last_lines(outputs: &Outputs) -> anyhow::Result<()> {
     }
 }
 
-/// Loads the module where that is asked for. Where it fails, its absence is a state like any other.
-fn load_module(settings: &settings::Collect) {
-    if settings.load_module
-        && !netlink::present()
-        && let Err(error) = privilege::lending(Capability::SysModule, system::load_ipvs)
-    {
-        let remedy = privilege::want(Capability::SysModule)
-            .map(|want| format!(", or let this program ({}; {})", want.text, want.remedy))
-            .unwrap_or_default();
-        log::write(
-            log::Level::Error,
-            &format!(
-                "cannot load the module ip_vs ({error}), so nothing is gathered until it comes; load it by hand{remedy}"
-            ),
-        );
-    }
+/// Begins to load the module where that is asked for and it is not there.
+fn load_module(settings: &settings::Collect) -> Option<io::Result<Child>> {
+    let wanted = settings.load_module && !netlink::present();
+    wanted.then(|| privilege::lending(Capability::SysModule, system::load_ipvs))
+}
+
+/// Waits until the module is loaded. Where that fails, its absence is a state like any other.
+fn loaded(loading: io::Result<Child>) {
+    let Err(error) = loading.and_then(system::loaded_ipvs) else {
+        return;
+    };
+    let remedy = privilege::wanted_at_start(Capability::SysModule)
+        .map(|want| format!(", or let this program ({}; {})", want.text, want.remedy))
+        .unwrap_or_default();
+    log::write(
+        log::Level::Error,
+        &format!(
+            "cannot load the module ip_vs ({error}), so nothing is gathered until it comes; load it by hand{remedy}"
+        ),
+    );
 }

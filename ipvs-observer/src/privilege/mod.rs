@@ -211,6 +211,12 @@ pub fn want(capability: Capability) -> Option<Want> {
     now.want(capability, *START.get().unwrap_or(&now))
 }
 
+/// The same of the start, before anything was given up.
+pub fn wanted_at_start(capability: Capability) -> Option<Want> {
+    let start = START.get().copied().unwrap_or_else(Standing::now);
+    start.want(capability, start)
+}
+
 /// Why the kernel refuses what takes `capability`, and what mends it, as a person reads it.
 pub fn explain(capability: Capability) -> String {
     want(capability).map_or_else(

@@ -33,12 +33,12 @@ enum State {
 impl Probing {
     /// Attaches what there is.
     pub(super) fn attach(settings: &ProbeSettings) -> Self {
-        let probes = Held::new(|| Probes::attach(settings));
-        give_up(&probes);
-        Self {
-            state: State::Here(Box::new(probes)),
+        let probing = Self {
+            state: State::Here(Box::new(Held::new(|| Probes::attach(settings)))),
             away: Availability::being_attached(),
-        }
+        };
+        probing.give_up();
+        probing
     }
 
     /// The probes, unless they are being attached or taken away.
@@ -72,9 +72,16 @@ impl Probing {
                 return;
             }
         }
-        give_up(probes);
         probes.observe(observed);
         probes.read(activity);
+        self.give_up();
+    }
+
+    /// Whoever has the probes, attached, gives up what attaching them took, if that is to be given up.
+    fn give_up(&self) {
+        if let Some(probes) = self.here().filter(|probes| probes.attached()) {
+            privilege::attached(|| probes.readable());
+        }
     }
 
     fn renew(&mut self) {
@@ -107,12 +114,5 @@ impl Probing {
         {
             self.state = State::Here(probes);
         }
-    }
-}
-
-/// Whoever attached the probes gives up what that needed, if it is to be given up.
-fn give_up(probes: &Probes) {
-    if probes.attached() {
-        privilege::attached(|| probes.readable());
     }
 }

@@ -202,7 +202,7 @@ fn an_offset_that_is_too_great_to_be_counted_is_none() {
     let mut blob = within_itself(1);
     let strings = blob.len() as u32 - 24 - 24;
     blob.extend(b"af\0");
-    let inner = [0, reader::kind::STRUCT << 24 | 1, 8, strings, 3, u32::MAX & !7];
+    let inner = [0, reader::kind::STRUCT << 24 | 1, 8, strings, 3, !7];
     let int = [0, reader::kind::INT << 24, 1, 8];
     let types: Vec<u8> = inner.into_iter().chain(int).flat_map(u32::to_ne_bytes).collect();
     blob.splice(48..48, types.iter().copied());
@@ -214,7 +214,7 @@ fn an_offset_that_is_too_great_to_be_counted_is_none() {
     blob[20..24].copy_from_slice(&length.to_ne_bytes());
     // The anonymous member of the first structure is of the second type, as far away as one can be.
     blob[40..44].copy_from_slice(&2_u32.to_ne_bytes());
-    blob[44..48].copy_from_slice(&(u32::MAX & !7).to_ne_bytes());
+    blob[44..48].copy_from_slice(&(!7_u32).to_ne_bytes());
     let btf = Btf::parse(&blob, None).expect("BTF");
     let member = btf.member(1, "af").expect("it is found");
     assert_eq!(member.offset, 2 * (u32::MAX / 8));

@@ -18,7 +18,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{ipvsadm, netns::Collect, observer, support::lines::Line, traffic};
+use crate::{ipvsadm, netns::Collect, observer, states::shell, support::lines::Line, traffic};
 
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
@@ -30,11 +30,6 @@ const THREE: [&str; 3] = ["net_admin", "bpf", "perfmon"];
 
 /// A user whom nothing in the lab belongs to.
 const USER: u32 = 1234;
-
-fn shell(script: &str) {
-    let status = Command::new("sh").args(["-euc", script]).status();
-    assert!(status.expect("sh").success(), "{script}");
-}
 
 /// The program as the user, with these capabilities and no way to others.
 fn as_user(capabilities: &[&str], args: &[&str]) -> Command {
@@ -160,9 +155,21 @@ fn connect(port: u16, connections: usize) {
     }
 }
 
+/// Gathers until the probes of a module that came are attached, which is done beside the gathers.
+fn attached(collect: &mut Collect) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let done = soon(|| {
+        lines = collect.gather(1);
+        let state = observer::only(&lines, "ipvs_observer");
+        state.fields.contains_key("probe_runs") && state.number("probes") > 0
+    });
+    assert!(done, "{lines:?}");
+    lines
+}
+
 /// Sends so many connections and holds that as many picks are told, if this kernel tells of services.
 fn assert_picks(collect: &mut Collect, port: u16, connections: usize) -> Vec<Line> {
-    collect.gather(1);
+    attached(collect);
     connect(port, connections);
     // The kernel sums its own counters up every two seconds.
     thread::sleep(Duration::from_secs(3));
@@ -179,7 +186,7 @@ fn assert_picks(collect: &mut Collect, port: u16, connections: usize) -> Vec<Lin
 
 /// Waits until something holds.
 fn soon(mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(30);
     while !holds() {
         if Instant::now() > until {
             return false;

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, io::Read, process::Stdio, thread, time::Duration};
 
 use super::{
-    BPF, NET_ADMIN, PERFMON, Paranoid, THREE, as_user, assert_picks, assert_reduced, connect, gathering,
-    serve, shell, soon, stderr, tells_services, terminate, threads,
+    BPF, NET_ADMIN, PERFMON, Paranoid, THREE, as_user, assert_picks, assert_reduced, attached, connect,
+    gathering, serve, shell, soon, stderr, tells_services, terminate, threads,
 };
 use crate::{
     observer::{self, of, only},
@@ -97,7 +97,7 @@ fn what_only_attaching_needs_is_given_up_when_the_module_has_come_and_told_when_
 
     shell("modprobe ip_vs; modprobe ip_vs_rr");
     serve(7084);
-    collect.gather(1);
+    attached(&mut collect);
     // Linux 5.10 wants CAP_BPF of whoever reads a map.
     let old = !tells_services();
     assert_reduced(
@@ -158,7 +158,7 @@ fn a_trace_keeps_in_the_thread_that_traces_what_it_needs() {
     // It has attached when the capability for it is gone.
     assert!(soon(|| threads(process)
         .iter()
-        .all(|thread| thread.set("CapEff") & PERFMON == 0)));
+        .all(|thread| thread.set("CapPrm") & PERFMON == 0)));
     assert_reduced(process, NET_ADMIN, NET_ADMIN | BPF | PERFMON);
     connect(7085, 3);
     let output = trace.wait_with_output().expect("it ends");
