@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_lab: bool,
     /// End the tests on a kernel that take longer, with what its console said
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     timeout: u64,
     #[command(flatten)]
     needs: needs::Install,
