@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io::{BufRead, BufReader, Write},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU16, Ordering},
@@ -13,149 +13,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::{
     ipvsadm,
     observer::{self, of, only},
     states::{shell, try_unload},
-    support::lines::{self, Line},
+    support::lines::Line,
     traffic,
+    watched::{PATIENCE, Process, Watched},
 };
 
 const SERVICE: &str = "10.9.0.1:7100";
 const RULES: &str = "-A -u 10.9.0.1:7100 -s rr
 -a -u 10.9.0.1:7100 -r 10.8.0.1:7100 -m -w 1
 -a -u 10.9.0.1:7100 -r 10.8.0.2:7100 -m -w 1\n";
-/// Attaching takes seconds where the processor is emulated.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A process that ends with the test, also where that fails: its probes would be in the way of the next.
-struct Process(Child);
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.0)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("it runs");
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        self.0.wait().expect("it ends")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended long ago.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The program, running, and the lines that it has written.
-struct Watched {
-    process: Process,
-    gathers: Arc<Mutex<Vec<Vec<Line>>>>,
-    said: Option<thread::JoinHandle<String>>,
-}
-
-impl Watched {
-    fn start(args: &[&str]) -> Self {
-        Self::of(observer::command(&[&["collect"], args].concat()))
-    }
-
-    fn of(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("ipvs-observer is in the lab's PATH");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let stderr = child.stderr.take().expect("piped");
-        let gathers = Arc::new(Mutex::new(Vec::new()));
-        let found = Arc::clone(&gathers);
-        thread::spawn(move || {
-            let mut gather = Vec::new();
-            for line in stdout.lines() {
-                gather.extend(lines::parse(&(line.expect("text") + "\n")));
-                if gather
-                    .last()
-                    .is_some_and(|line| line.measurement == "ipvs_observer")
-                {
-                    found
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(std::mem::take(&mut gather));
-                }
-            }
-            assert!(gather.is_empty(), "half a gather at the end: {gather:?}");
-        });
-        let said = thread::spawn(move || std::io::read_to_string(stderr).expect("text"));
-        Self {
-            process: Process(child),
-            gathers,
-            said: Some(said),
-        }
-    }
-
-    fn all(&self) -> Vec<Vec<Line>> {
-        self.gathers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn count(&self) -> usize {
-        self.gathers.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Waits for a gather, begun from now on, that is as wanted, and says how long that took.
-    fn until(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> (Vec<Line>, Duration) {
-        let (begin, from) = (Instant::now(), self.count() + 1);
-        loop {
-            let all = self.all();
-            if let Some(gather) = all
-                .get(from..)
-                .and_then(|new| new.iter().find(|gather| wanted(gather)))
-            {
-                return (gather.clone(), begin.elapsed());
-            }
-            assert!(begin.elapsed() < PATIENCE, "{what}: {:?}", all.last());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Processor time so far, of all threads.
-    fn processor(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.process.0.id());
-        let text = std::fs::read_to_string(path).expect("it runs");
-        let words: Vec<_> = text
-            .rsplit_once(')')
-            .expect("a name")
-            .1
-            .split_whitespace()
-            .collect();
-        let ticks: u64 = words[11..13]
-            .iter()
-            .map(|word| word.parse::<u64>().expect("ticks"))
-            .sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// Ends it well and returns what it said.
-    fn end(mut self) -> String {
-        self.process.signal(Signal::TERM);
-        let status = self.process.wait();
-        let said = self.said.take().expect("one end").join().expect("a reader");
-        assert!(status.success(), "{status}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
-        said
-    }
-}
-
 fn prepare() {
     shell("modprobe ip_vs");
     traffic::addresses();

@@ -22,3 +22,4 @@ mod scheduler;
 mod states;
 mod trace;
 mod traffic;
+mod watched;
