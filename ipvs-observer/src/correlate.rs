@@ -76,12 +76,12 @@ impl Correlator {
         destinations: &[Destination],
         observed: &mut Vec<DestinationObservation>,
     ) -> ServiceActivity {
-        let (mut picks, mut weights) = (0, 0);
+        let (mut picks, mut weights) = (0_u128, 0_u128);
         observed.clear();
         observed.extend(destinations.iter().map(|destination| {
             let known = self.known(service, destination);
-            picks += known.picks;
-            weights += u64::from(destination.weight);
+            picks += u128::from(known.picks);
+            weights += u128::from(destination.weight);
             DestinationObservation {
                 activity: known.activity,
                 picks: known.picks,
@@ -104,7 +104,7 @@ impl Correlator {
     }
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
+fn share(part: u64, whole: u128) -> Option<f64> {
     (whole != 0).then(|| part as f64 / whole as f64)
 }
 

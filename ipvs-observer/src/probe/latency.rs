@@ -46,7 +46,7 @@ pub(super) fn durations(interval: &Histogram, longest: u64) -> Option<Durations>
 
 #[cfg(test)]
 mod tests {
-    use ipvs_observer_common::histogram::{Histogram, bucket};
+    use ipvs_observer_common::histogram::{BUCKETS, Histogram, bounds, bucket};
 
     use super::{between, durations};
 
@@ -93,6 +93,38 @@ mod tests {
         let mut now = before;
         now.buckets[100] = 1;
         assert_eq!(between(&before, &now).buckets[100], 2);
+    }
+
+    #[test]
+    fn whatever_was_counted_and_however_it_wraps_the_percentiles_are_in_order() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = || {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as u32
+        };
+        for _ in 0..2000 {
+            let (mut before, mut added) = (of([]), of([]));
+            for _ in 0..=random() % 8 {
+                before.buckets[random() as usize % BUCKETS] = random().wrapping_mul(2);
+                added.buckets[random() as usize % BUCKETS] = random() >> (random() % 31);
+            }
+            let mut now = before;
+            for (now, added) in now.buckets.iter_mut().zip(added.buckets) {
+                *now = now.wrapping_add(added);
+            }
+            assert_eq!(between(&before, &now), added);
+            let longest = added.buckets.iter().rposition(|&count| count > 0);
+            let found = durations(&added, longest.map_or(0, |bucket| bounds(bucket).0));
+            assert_eq!(found.is_some(), longest.is_some());
+            if let Some(found) = found {
+                assert!(
+                    found.p50 <= found.p90 && found.p90 <= found.p99 && found.p99 <= found.max,
+                    "{found:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -68,6 +68,38 @@ impl Line {
     }
 }
 
+/// What is read of a text that was written as a string field: what would end a line is the two letters that stand
+/// for it.
+pub fn as_text(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\0' => {}
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
+/// And of one that was written as a tag, in which readers differ on a backslash before what is escaped: there, and
+/// at the end, it is left out.
+pub fn as_tag(text: &str) -> String {
+    let mut out = String::new();
+    for letter in as_text(text).chars() {
+        if matches!(letter, ',' | '=' | ' ') {
+            out.truncate(out.trim_end_matches('\\').len());
+        }
+        out.push(letter);
+    }
+    out.truncate(out.trim_end_matches('\\').len());
+    out
+}
+
 /// All lines of a text, which must end with a newline.
 pub fn parse(text: &str) -> Vec<Line> {
     assert!(
