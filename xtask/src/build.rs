@@ -108,7 +108,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
 }
 
 /// Runs a build: cargo shows its own progress on a terminal; elsewhere one line and what went wrong.
-fn build(cargo: &mut Command, what: &str) -> Result<()> {
+pub(crate) fn build(cargo: &mut Command, what: &str) -> Result<()> {
     if io::stderr().is_terminal() {
         say(what);
         return process::run(cargo);

@@ -23,6 +23,7 @@ pub(crate) fn report() -> Result<ExitCode> {
             Purpose::Package => "dist",
             Purpose::Test => "test",
             Purpose::Bench => "bench",
+            Purpose::Fuzz => "fuzz",
         };
         let state = match &need.missing {
             None => "ok".to_owned(),

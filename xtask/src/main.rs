@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod doctor;
 mod end_to_end;
+mod fuzz;
 mod kernel_tests;
 mod lab;
 mod needs;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Args),
     /// Run a cluster in the lab whose lines go into a real InfluxDB, and the dashboard's queries on them
     EndToEnd(needs::Install),
+    /// Give hostile bytes to whatever reads bytes, under libFuzzer
+    Fuzz(fuzz::Args),
     /// Run every check there is
     Test(test::Args),
     /// Make the Debian package and the tarball, in target/dist
@@ -71,6 +74,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::show(args),
         Task::Bench(args) => bench::run(&args),
         Task::EndToEnd(args) => end_to_end::alone(args),
+        Task::Fuzz(args) => fuzz::command(&args),
         Task::Test(args) => test::all(&args),
         Task::Dist(args) => dist::make(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor => doctor::report(),

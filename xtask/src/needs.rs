@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Test,
     /// Holding the program against others.
     Bench,
+    /// Hostile bytes.
+    Fuzz,
 }
 
 /// One thing that must be on the machine.
@@ -49,7 +51,7 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 26] = [
+const PROGRAMS: [(&str, Purpose, &str); 27] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
@@ -76,6 +78,7 @@ const PROGRAMS: [(&str, Purpose, &str); 26] = [
     ("fish", Purpose::Test, "fish"),
     ("man", Purpose::Test, "man-db"),
     ("mandoc", Purpose::Test, "mandoc"),
+    ("c++", Purpose::Fuzz, "g++"),
 ];
 
 /// The keys that the lab's packages are verified with.

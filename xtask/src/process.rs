@@ -61,6 +61,13 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The target that the compiler compiles for if it is told nothing.
+pub(crate) fn host() -> Result<String> {
+    let about = capture(Command::new("rustc").arg("-vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc names no host")
+}
+
 /// Whether the caller is root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
-    build, dist, end_to_end, kernel_tests,
+    build, dist, end_to_end, fuzz, kernel_tests,
     lab::{self, series::Series},
     needs::{self, Purpose},
     package, process,
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     needs: needs::Install,
 }
+
+/// For how long each target gets hostile bytes: `cargo xtask fuzz` is for longer.
+const FUZZING: fuzz::Bound = fuzz::Bound::Seconds(12);
 
 /// What became of one stage.
 pub(crate) struct Outcome {
@@ -70,7 +73,7 @@ impl Outcome {
 /// The verb.
 pub(crate) fn all(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
-    let mut purposes = vec![Purpose::Build, Purpose::Test];
+    let mut purposes = vec![Purpose::Build, Purpose::Test, Purpose::Fuzz];
     if !args.no_lab {
         purposes.extend([Purpose::Lab, Purpose::Debian, Purpose::Package]);
     }
@@ -91,11 +94,15 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
         process::run(
             workspace
                 .cargo()
-                .args(["test", "--workspace", "--exclude", "ipvs-observer-ebpf"]),
+                .args(["test", "--workspace", "--exclude", "ipvs-observer-ebpf"])
+                .args(["--exclude", fuzz::PACKAGE]),
         )
     }));
     outcomes.push(stage("verifier of this machine's kernel", || {
         verifier(&workspace)
+    }));
+    outcomes.push(stage("hostile bytes, some seconds", || {
+        fuzz::stage(&workspace, FUZZING)
     }));
     if !args.no_lab {
         let kernels = if args.kernel.is_empty() {
@@ -144,11 +151,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 /// The eBPF programs, linted as if they were for this machine: the toolchains that can build core for
 /// their own target have no clippy. Without unwinding, as there, or the compiler asks for the standard library.
 fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
-    let about = process::capture(Command::new("rustc").arg("-vV"))?;
-    let host = about
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc names no host")?;
+    let host = process::host()?;
     let mut cargo = workspace.cargo();
     cargo
         .env("CARGO_ENCODED_RUSTFLAGS", "-Cpanic=abort")
@@ -160,7 +163,7 @@ fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
             "-p",
             "ipvs-observer-ebpf",
             "--target",
-            host,
+            &host,
             "--target-dir",
         ])
         .arg(workspace.target.join("ebpf-clippy"));

@@ -1,0 +1,291 @@
+//! `fuzz`: the targets in `fuzz/` under libFuzzer, for a bounded time.
+//!
+//! The fuzzer needs what the compiler puts into the program for it, and that is asked for here by the flags that
+//! `cargo fuzz` gives to a nightly: the machine's own compiler takes them too. Where it carries AddressSanitizer,
+//! memory is watched besides, which is the judge of the few unsafe lines on these ways.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build,
+    needs::{self, Purpose},
+    process,
+    progress::say,
+    workspace::Workspace,
+};
+
+/// The package.
+pub(crate) const PACKAGE: &str = "ipvs-observer-fuzz";
+/// The targets, each a program of that package.
+const TARGETS: [&str; 5] = ["netlink", "btf", "events", "lines", "settings"];
+/// What makes a program one for libFuzzer: counters at every edge, and what is compared with what.
+const COVERAGE: [&str; 7] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg=fuzzing",
+    "-Cforce-frame-pointers=yes",
+];
+
+/// `fuzz`'s arguments.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Only this target; repeatable
+    #[arg(long, value_name = "NAME", value_parser = TARGETS)]
+    target: Vec<String>,
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = 60, conflicts_with = "runs")]
+    seconds: u64,
+    /// How many inputs each target gets, however long it takes
+    #[arg(long, value_name = "N")]
+    runs: Option<u64>,
+    /// Give a target this one input, such as one that was found
+    #[arg(long, value_name = "FILE", requires = "target", conflicts_with_all = ["seconds", "runs"])]
+    input: Option<PathBuf>,
+    #[command(flatten)]
+    needs: needs::Install,
+}
+
+/// How long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    Seconds(u64),
+    Runs(u64),
+}
+
+/// What became of one target.
+struct Run {
+    target: &'static str,
+    executions: u64,
+    time: Duration,
+    failure: Option<String>,
+}
+
+/// The verb.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    needs::ensure(&workspace, &[Purpose::Build, Purpose::Fuzz], args.needs)?;
+    build::ebpf(args.needs)?;
+    let wanted: Vec<_> = TARGETS
+        .into_iter()
+        .filter(|target| args.target.is_empty() || args.target.iter().any(|name| name == target))
+        .collect();
+    let programs = programs(&workspace)?;
+    if let Some(input) = &args.input {
+        for target in &wanted {
+            process::run(Command::new(programs.join(target)).arg(input))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bound = args.runs.map_or(Bound::Seconds(args.seconds), Bound::Runs);
+    run(&workspace, &programs, &wanted, bound)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every target for so long: the stage of `test`, after which nothing is built again.
+pub(crate) fn stage(workspace: &Workspace, bound: Bound) -> Result<()> {
+    process::run(workspace.cargo().args(["test", "--quiet", "-p", PACKAGE]))?;
+    run(workspace, &programs(workspace)?, &TARGETS, bound)
+}
+
+/// Builds the programs, and says where they are.
+fn programs(workspace: &Workspace) -> Result<PathBuf> {
+    let host = process::host()?;
+    let folder = workspace.target.join("fuzz");
+    let mut flags = COVERAGE.map(str::to_owned).to_vec();
+    let mut cargo = workspace.cargo();
+    if has_address_sanitizer(&host)? {
+        flags.push("-Zsanitizer=address".to_owned());
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+    } else {
+        say("this compiler carries no AddressSanitizer: what is found are panics, hangs and wrong answers");
+    }
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .args([
+            "build",
+            "--profile",
+            "fuzz",
+            "-p",
+            PACKAGE,
+            "--features",
+            "libfuzzer",
+        ])
+        // With a target the flags are for the programs alone, not for what runs while they are built.
+        .args(["--bins", "--target", &host, "--target-dir"])
+        .arg(&folder);
+    build::build(&mut cargo, "building the fuzz targets")?;
+    Ok(folder.join(host).join("fuzz"))
+}
+
+/// Whether the compiler's library has the runtime of AddressSanitizer.
+fn has_address_sanitizer(host: &str) -> Result<bool> {
+    let sysroot = process::capture(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let library = Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(host)
+        .join("lib");
+    Ok(fs::read_dir(library)?.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().ends_with("_rt.asan.a")
+    }))
+}
+
+/// Runs targets, as many at a time as there are processors, and prints a row for each.
+fn run(workspace: &Workspace, programs: &Path, targets: &[&'static str], bound: Bound) -> Result<()> {
+    let next = Mutex::new(targets.iter());
+    let runs = Mutex::new(Vec::new());
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(targets.len()) {
+            scope.spawn(|| {
+                loop {
+                    let Some(target) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                        return;
+                    };
+                    let run = one(workspace, programs, target, bound);
+                    runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+                }
+            });
+        }
+    });
+    let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{:<10} {:>12} {:>8} {:>10}  result",
+        "target", "executions", "time", "a second"
+    );
+    for run in &runs {
+        println!(
+            "{:<10} {:>12} {:>6} s {:>10.0}  {}",
+            run.target,
+            run.executions,
+            run.time.as_secs(),
+            run.executions as f64 / run.time.as_secs_f64(),
+            if run.failure.is_some() {
+                "FOUND SOMETHING"
+            } else {
+                "nothing found"
+            }
+        );
+    }
+    let found: Vec<_> = runs.into_iter().filter_map(|run| run.failure).collect();
+    if !found.is_empty() {
+        bail!("{}", found.join("\n"));
+    }
+    Ok(())
+}
+
+fn one(workspace: &Workspace, programs: &Path, target: &'static str, bound: Bound) -> Run {
+    let started = Instant::now();
+    let outcome = fuzz(workspace, &programs.join(target), target, bound);
+    let (executions, failure) = match outcome {
+        Ok((executions, failure)) => (executions, failure),
+        Err(error) => (0, Some(format!("{target}: {error:#}"))),
+    };
+    Run {
+        target,
+        executions,
+        time: started.elapsed(),
+        failure,
+    }
+}
+
+/// Executions, and what was found.
+fn fuzz(workspace: &Workspace, program: &Path, target: &str, bound: Bound) -> Result<(u64, Option<String>)> {
+    let folder = workspace.target.join("fuzz");
+    let place = |kind: &str| -> Result<PathBuf> {
+        let place = folder.join(kind).join(target);
+        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        Ok(place)
+    };
+    let (corpus, seeds, found) = (place("corpus")?, place("seeds")?, place("found")?);
+    process::run(Command::new(program).env("IPVS_OBSERVER_SEEDS", &seeds))?;
+    let log = found.with_extension("log");
+    let status = Command::new(program)
+        .args([&corpus, &seeds])
+        .arg(format!("-artifact_prefix={}/", found.display()))
+        // An input that takes this long, or this much, is a finding.
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512"])
+        .args(["-print_final_stats=1", "-verbosity=1"])
+        .arg(match bound {
+            Bound::Seconds(seconds) => format!("-max_total_time={seconds}"),
+            Bound::Runs(runs) => format!("-runs={runs}"),
+        })
+        .env_remove("RUST_BACKTRACE")
+        .stderr(File::create(&log)?)
+        .status()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    if status.success() {
+        return Ok((
+            executions(&said).context("libFuzzer counted no executions")?,
+            None,
+        ));
+    }
+    let input = said
+        .lines()
+        .find_map(|line| line.split_once("Test unit written to "))
+        .map_or("none", |(_, path)| path.trim());
+    let words: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("panicked at") || line.contains("ERROR: ") || line.contains("ALARM"))
+        .collect();
+    let failure = format!(
+        "{target} ended with {status}: {}\n  all that was said: {}\n  again: cargo xtask fuzz --target {target} \
+         --input {input}",
+        words.join("; "),
+        log.display()
+    );
+    Ok((executions(&said).unwrap_or(0), Some(failure)))
+}
+
+/// Out of libFuzzer's last words, or, where it was cut short, out of its last report.
+fn executions(said: &str) -> Option<u64> {
+    let stated = said
+        .lines()
+        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    match stated {
+        Some(number) => number.trim().parse().ok(),
+        None => said.lines().rev().find_map(|line| {
+            let number = line.strip_prefix('#')?.split_whitespace().next()?;
+            number.trim_end_matches(':').parse().ok()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TARGETS, executions};
+
+    #[test]
+    fn executions_are_what_the_fuzzer_says_last() {
+        let end = "#8\tpulse\nDone 1000 runs in 1 second(s)\nstat::number_of_executed_units: 1000\n";
+        assert_eq!(executions(end), Some(1000));
+        assert_eq!(
+            executions("#2\tINITED cov: 1\n#64\tNEW cov: 3\npanicked at x\n"),
+            Some(64)
+        );
+        assert_eq!(executions("nothing"), None);
+    }
+
+    #[test]
+    fn every_target_of_the_package_is_run() {
+        let manifest = include_str!("../../fuzz/Cargo.toml");
+        let programs: Vec<_> = manifest
+            .lines()
+            .filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")?.strip_suffix(".rs\""))
+            .collect();
+        assert_eq!(programs, TARGETS);
+    }
+}
