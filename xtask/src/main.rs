@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dependencies;
 mod dist;
 mod doctor;
 mod end_to_end;
@@ -45,6 +46,8 @@ enum Task {
     Bench(bench::Args),
     /// Run a cluster in the lab whose lines go into a real InfluxDB, and the dashboard's queries on them
     EndToEnd(needs::Install),
+    /// Check licences and sources of everything that is not written here
+    Dependencies,
     /// Give hostile bytes to whatever reads bytes, under libFuzzer
     Fuzz(fuzz::Args),
     /// Run every check there is
@@ -74,6 +77,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::show(args),
         Task::Bench(args) => bench::run(&args),
         Task::EndToEnd(args) => end_to_end::alone(args),
+        Task::Dependencies => dependencies::command(),
         Task::Fuzz(args) => fuzz::command(&args),
         Task::Test(args) => test::all(&args),
         Task::Dist(args) => dist::make(&args).map(|()| ExitCode::SUCCESS),

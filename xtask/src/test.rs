@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    build, dist, end_to_end, fuzz, kernel_tests,
+    build, dependencies, dist, end_to_end, fuzz, kernel_tests,
     lab::{self, series::Series},
     needs::{self, Purpose},
     package, process,
@@ -82,6 +82,7 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
         stage("format", || {
             process::run(workspace.cargo().args(["fmt", "--all", "--check"]))
         }),
+        stage("dependencies", || dependencies::check(&workspace)),
         stage("no object, no program", || refusal(&workspace)),
         stage("object and program", || build::program(args.needs).map(drop)),
     ];
