@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Points, Schema, family_tag, ip};
+use super::{Points, Schema, event_time, family_tag, ip};
 use crate::{
     line::Encoder,
     model::{Address, Change, DestinationKey, Family, ServiceKey},
@@ -12,7 +12,7 @@ impl Points {
     /// Writes changes, each with its own time: two of one gather would otherwise be one point of one series.
     pub fn changes<'a>(&mut self, encoder: &mut Encoder, changes: impl IntoIterator<Item = &'a Change>) {
         for change in changes {
-            self.last_change = change.time.max(self.last_change.saturating_add(1));
+            self.last_change = event_time(change.time, self.last_change);
             let mut line = encoder.line("ipvs_change");
             line.tag_literal("action", change.action.name());
             match &change.service {

@@ -1,6 +1,6 @@
 //! `ipvs_decision`: what the scheduler decided, one connection a line.
 
-use super::{Points, Schema, change::Endpoint, family_tag, ip};
+use super::{Points, Schema, change::Endpoint, event_time, family_tag, ip};
 use crate::{
     line::Encoder,
     model::{Decision, ServiceKey},
@@ -10,7 +10,7 @@ impl Points {
     /// Writes a decision with its own time. Two at the same nanosecond would be one point of one series: the
     /// second is a nanosecond later.
     pub fn decision(&mut self, encoder: &mut Encoder, decision: &Decision) {
-        self.last_decision = decision.time.max(self.last_decision.saturating_add(1));
+        self.last_decision = event_time(decision.time, self.last_decision);
         let mut line = encoder.line("ipvs_decision");
         match &decision.service {
             ServiceKey::Fwmark { family, mark } => {

@@ -160,3 +160,31 @@ fn virtual_tags(tags: &mut Tags, key: &ServiceKey, schema: Schema) {
         }
     }
 }
+
+/// The time that an event's line carries, where `last` was the last one's. Of events within a second of each other,
+/// as several processors tell them, no two have the same, or one of one series would replace the other. A clock that
+/// was set back, or one event with a time far ahead, does not hold the times of all that follow.
+fn event_time(time: u64, last: u64) -> u64 {
+    const TOGETHER: u64 = 1_000_000_000;
+    if time > last || last - time > TOGETHER {
+        time
+    } else {
+        last.saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event_time;
+
+    #[test]
+    fn events_at_one_time_are_told_apart_and_a_clock_set_back_is_followed() {
+        const HOUR: u64 = 3_600_000_000_000;
+        assert_eq!(event_time(HOUR, 0), HOUR);
+        assert_eq!(event_time(HOUR, HOUR), HOUR + 1);
+        assert_eq!(event_time(HOUR - 5, HOUR + 1), HOUR + 2);
+        assert_eq!(event_time(HOUR, 2 * HOUR), HOUR);
+        assert_eq!(event_time(HOUR, u64::MAX), HOUR);
+        assert_eq!(event_time(u64::MAX, u64::MAX), u64::MAX);
+    }
+}
