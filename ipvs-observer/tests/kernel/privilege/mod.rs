@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 use crate::{ipvsadm, netns::Collect, observer, states::shell, support::lines::Line, traffic};
 
@@ -99,14 +99,12 @@ fn threads(process: u32) -> Vec<Thread> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
     threads
         .flatten()
-        .map(|thread| {
-            let status = fs::read_to_string(thread.path().join("status")).expect("it runs");
+        // One that has ended meanwhile has nothing to say.
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+        .map(|status| {
             let pairs = status.lines().filter_map(|line| line.split_once(':'));
-            Thread(
-                pairs
-                    .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-                    .collect(),
-            )
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+            Thread(pairs.collect())
         })
         .collect()
 }
@@ -198,10 +196,9 @@ fn soon(mut holds: impl FnMut() -> bool) -> bool {
 
 /// Ends a process as a service manager does, and holds that it ends well and at once.
 fn terminate(mut collect: Collect) {
-    let process = collect.child.id().to_string();
+    let process = Pid::from_child(&collect.child);
     let begin = Instant::now();
-    let sent = Command::new("kill").args(["-TERM", &process]).status();
-    assert!(sent.expect("kill").success());
+    kill_process(process, Signal::TERM).expect("it runs");
     let status = collect.child.wait().expect("it ends");
     assert!(status.success(), "{status}");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
