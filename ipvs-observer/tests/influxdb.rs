@@ -92,6 +92,27 @@ fn observer_lines() -> String {
     String::from_utf8(encoder.take().to_vec()).expect("text")
 }
 
+/// Whatever some reader could stumble over, up to three of them together, as a tag and as a string.
+fn stumbling_blocks() -> String {
+    const LETTERS: [char; 9] = ['a', ',', '=', ' ', '\\', '"', '\n', '\0', 'ä'];
+    let mut texts = vec![String::new()];
+    for _ in 0..3 {
+        let longer = |text: &String| LETTERS.map(|letter| format!("{text}{letter}"));
+        let longest: Vec<_> = texts.iter().flat_map(longer).collect();
+        texts.extend(longest);
+    }
+    texts.sort();
+    texts.dedup();
+    let mut encoder = Encoder::new(false);
+    for (time, text) in (1_700_000_000_000_000_000..).zip(&texts) {
+        let mut line = encoder.line("m");
+        line.tag("k", text).tag("l", "x");
+        line.string("s", text).unsigned("n", 1);
+        line.end(time);
+    }
+    String::from_utf8(encoder.take().to_vec()).expect("text")
+}
+
 #[test]
 fn every_line_is_stored_and_comes_back_unchanged() {
     let influx = Influx::start();
@@ -106,4 +127,5 @@ fn every_line_is_stored_and_comes_back_unchanged() {
         assert_comes_back(&influx, &text);
     }
     assert_comes_back(&influx, &observer_lines());
+    assert_comes_back(&influx, &stumbling_blocks());
 }
