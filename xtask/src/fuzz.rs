@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::{Mutex, PoisonError},
@@ -100,33 +101,48 @@ pub(crate) fn stage(workspace: &Workspace, bound: Bound) -> Result<()> {
 }
 
 /// Builds the programs, and says where they are.
+///
+/// What is written here is compiled for the fuzzer, optimised and with every overflow looked at. What it depends on is
+/// as the tests have it, and is not built again: it stays out of the way by which the fuzzer finds new inputs.
 fn programs(workspace: &Workspace) -> Result<PathBuf> {
-    let host = process::host()?;
-    let folder = workspace.target.join("fuzz");
-    let mut flags = COVERAGE.map(str::to_owned).to_vec();
-    let mut cargo = workspace.cargo();
-    if has_address_sanitizer(&host)? {
-        flags.push("-Zsanitizer=address".to_owned());
-        cargo.env("RUSTC_BOOTSTRAP", "1");
+    let mut flags = COVERAGE.join(" ");
+    if has_address_sanitizer(&process::host()?)? {
+        flags += " -Zsanitizer=address";
     } else {
         say("this compiler carries no AddressSanitizer: what is found are panics, hangs and wrong answers");
     }
+    let mut cargo = workspace.cargo();
     cargo
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args([
-            "build",
-            "--profile",
-            "fuzz",
-            "-p",
-            PACKAGE,
-            "--features",
-            "libfuzzer",
-        ])
-        // With a target the flags are for the programs alone, not for what runs while they are built.
-        .args(["--bins", "--target", &host, "--target-dir"])
-        .arg(&folder);
+        .env("RUSTC_WORKSPACE_WRAPPER", wrapper(workspace, &flags)?)
+        .env("CARGO_INCREMENTAL", "0")
+        .args(["build", "-p", PACKAGE, "--bins", "--features", "libfuzzer"]);
+    // The fuzzer itself among them: it looks at every comparison.
+    for package in [PACKAGE, "ipvs-observer", "ipvs-observer-common", "libfuzzer-sys"] {
+        for setting in ["opt-level=3", "codegen-units=4", "debug=\"line-tables-only\""] {
+            cargo.args(["--config", &format!("profile.dev.package.{package}.{setting}")]);
+        }
+    }
     build::build(&mut cargo, "building the fuzz targets")?;
-    Ok(folder.join(host).join("fuzz"))
+    Ok(workspace.target.join("debug"))
+}
+
+/// A compiler for the packages of this workspace that adds flags, also such as a nightly alone would take. Build
+/// scripts are programs for nobody but cargo.
+fn wrapper(workspace: &Workspace, flags: &str) -> Result<PathBuf> {
+    let folder = workspace.target.join("fuzz");
+    fs::create_dir_all(&folder)?;
+    let wrapper = folder.join("rustc");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in *'--crate-name build_script_'*) exec \"$@\" ;; esac\n\
+         RUSTC_BOOTSTRAP=1 exec \"$@\" {flags}\n"
+    );
+    // Written only where it is another: to cargo a new wrapper is a new compiler.
+    if fs::read_to_string(&wrapper).ok().as_ref() != Some(&script) {
+        fs::write(&wrapper, script)?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(wrapper)
 }
 
 /// Whether the compiler's library has the runtime of AddressSanitizer.
@@ -223,6 +239,11 @@ fn fuzz(workspace: &Workspace, program: &Path, target: &str, bound: Bound) -> Re
             Bound::Runs(runs) => format!("-runs={runs}"),
         })
         .env_remove("RUST_BACKTRACE")
+        // References outlive no stack frame where the compiler looks at them, and what is freed need not be kept long.
+        .env(
+            "ASAN_OPTIONS",
+            "detect_stack_use_after_return=0:quarantine_size_mb=16",
+        )
         .stderr(File::create(&log)?)
         .status()
         .with_context(|| format!("cannot run {}", program.display()))?;
