@@ -1,4 +1,4 @@
-//! Counter blocks of the per-CPU maps.
+//! Counter blocks, one of each CPU.
 
 /// What the probes say of themselves, per CPU. All counters count up from the moment of loading.
 #[repr(C)]
@@ -13,6 +13,8 @@ pub struct Health {
     /// Returns whose beginning was not seen: the call was under way when the probe was attached, or the kernel
     /// skipped the entry probe.
     pub orphans: u64,
+    /// Those of them that were packets to be scheduled: decisions that nothing else tells of.
+    pub decisions_orphaned: u64,
     /// Calls whose end was not seen: all return slots of the kernel were taken.
     pub abandoned: u64,
     /// Calls of schedulers whose duration was lost: the packet went on on another CPU, or another was scheduled on
@@ -38,12 +40,18 @@ pub struct Health {
     pub candidates: u64,
     /// Those that found no room in it.
     pub candidates_lost: u64,
+    /// Below which slots of services were ever given by this CPU.
+    pub services_given: u32,
+    /// Likewise, of destinations.
+    pub destinations_given: u32,
 }
 
 /// What the scheduler did for a service, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceCounters {
+    /// The slot's generation that this is of.
+    pub generation: u64,
     /// The scheduler was asked.
     pub calls: u64,
     /// It gave a destination, and a connection was made of it.
@@ -68,6 +76,8 @@ pub struct ServiceCounters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DestinationCounters {
+    /// The slot's generation that this is of.
+    pub generation: u64,
     /// The scheduler chose it.
     pub picks: u64,
     /// It became overloaded.
@@ -77,18 +87,20 @@ pub struct DestinationCounters {
 }
 
 macro_rules! sums {
-    ($type:ty: $($field:ident),+) => {
+    ($type:ty: $($field:ident),+; most: $($most:ident),+) => {
         impl $type {
             /// Adds another CPU's block.
             pub fn add(&mut self, other: &Self) {
                 $(self.$field = self.$field.wrapping_add(other.$field);)+
+                $(self.$most = self.$most.max(other.$most);)+
             }
         }
     };
 }
 
-sums!(Health: runs, entries, returns, orphans, abandoned, durations_lost, calls_full, services_full, destinations_full,
-    unreadable, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
+sums!(Health: runs, entries, returns, orphans, decisions_orphaned, abandoned, durations_lost, calls_full, services_full, destinations_full,
+    unreadable, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost;
+    most: services_given, destinations_given);
 
 impl ServiceCounters {
     /// Adds another CPU's block. Of the longest calls only those of `interval` count.
@@ -122,7 +134,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 128, ServiceCounters: 80, DestinationCounters: 24);
+crate::plain!(Health: 144, ServiceCounters: 88, DestinationCounters: 32);
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod histogram;
 pub mod key;
 pub mod layout;
+pub mod slot;
 
 /// Lets aya carry a type across the boundary as its bytes.
 macro_rules! plain {

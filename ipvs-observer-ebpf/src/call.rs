@@ -93,7 +93,12 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
     if call.is_some() {
         let _ = CALLS.remove(key);
     } else {
-        health(|health| health.orphans += 1);
+        health(|health| {
+            health.orphans += 1;
+            if matches!(function, Function::Schedule) {
+                health.decisions_orphaned += 1;
+            }
+        });
     }
     call
 }

@@ -2,8 +2,11 @@
 //! before loading.
 
 use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    helpers::generated::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
 };
 use ipvs_observer_common::{
     control::Control,
@@ -11,6 +14,7 @@ use ipvs_observer_common::{
     event,
     histogram::Histogram,
     key::{DestinationKey, ServiceKey},
+    slot::{Free, Owner, Slot},
 };
 
 use crate::{
@@ -19,13 +23,17 @@ use crate::{
     schedule::{Last, Template, Verdict},
 };
 
+/// How many CPUs there may be. Userspace says it before loading.
+#[unsafe(no_mangle)]
+pub static CPUS: Global<u32> = Global::new(1);
+
 /// The orders of userspace.
 #[map]
-static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What the probes say of themselves.
+/// What the probes say of themselves, by CPU.
 #[map]
-static HEALTH: PerCpuArray<Health> = PerCpuArray::with_max_entries(1, 0);
+static HEALTH: Array<Health> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Calls under way: as many as CPUs and preempted tasks can be inside probed functions at one time.
 #[map]
@@ -49,14 +57,26 @@ pub static MESSAGES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
 #[map]
 pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1024, 0);
 
-/// Counters by service.
+/// The slots of services that were counted.
 #[map]
-pub static SERVICES: PerCpuHashMap<ServiceKey, ServiceCounters> = PerCpuHashMap::with_max_entries(1, 0);
+pub static SERVICES: HashMap<ServiceKey, Slot> = HashMap::with_max_entries(1, 0);
 
-/// Durations by service. Shared by all CPUs, unlike the counters: a histogram for each of them would be tens of
-/// megabytes on a large machine, and an atomic addition beside a scheduler's own lock is not felt.
+/// Slots that are no service's.
 #[map]
-pub static DURATIONS: HashMap<ServiceKey, Histogram> = HashMap::with_max_entries(1, 0);
+pub static FREE_SERVICES: Stack<Free> = Stack::with_max_entries(1, 0);
+
+/// Whose the slots are, by slot.
+#[map]
+pub static SERVICE_OWNERS: Array<Owner<ServiceKey>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Counters of services, by slot and CPU.
+#[map]
+pub static SERVICE_COUNTERS: Array<ServiceCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Durations of services, by slot. Shared by all CPUs, unlike the counters: a histogram for each of them would be
+/// tens of megabytes on a large machine, and an atomic addition beside a scheduler's own lock is not felt.
+#[map]
+pub static DURATIONS: Array<Histogram> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// An empty histogram, for there is no room to make one on the stack.
 #[map]
@@ -66,10 +86,21 @@ pub static NO_DURATIONS: Array<Histogram> = Array::with_max_entries(1, 0);
 #[map]
 pub static TEMPLATES: HashMap<Template, u32> = HashMap::with_max_entries(4096, 0);
 
-/// Counters by destination.
+/// The slots of destinations that were counted.
 #[map]
-pub static DESTINATIONS: PerCpuHashMap<DestinationKey, DestinationCounters> =
-    PerCpuHashMap::with_max_entries(1, 0);
+pub static DESTINATIONS: HashMap<DestinationKey, Slot> = HashMap::with_max_entries(1, 0);
+
+/// Slots that are no destination's.
+#[map]
+pub static FREE_DESTINATIONS: Stack<Free> = Stack::with_max_entries(1, 0);
+
+/// Whose the slots are, by slot.
+#[map]
+pub static DESTINATION_OWNERS: Array<Owner<DestinationKey>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Counters of destinations, by slot and CPU.
+#[map]
+pub static DESTINATION_COUNTERS: Array<DestinationCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where a list of candidates is put together. A probe is not interrupted by another on its CPU.
 #[map]
@@ -86,11 +117,18 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Changes this CPU's health counters.
 #[inline(always)]
 pub fn health(change: impl FnOnce(&mut Health)) {
-    if let Some(health) = HEALTH.get_ptr_mut(0) {
+    if let Some(health) = HEALTH.get_ptr_mut(cpu()) {
         // SAFETY: the lookup gave a valid pointer to this CPU's block, and a probe is neither moved to another
         // CPU while it runs nor interrupted by another probe.
         change(unsafe { &mut *health });
     }
+}
+
+/// The CPU that this runs on.
+#[inline(always)]
+pub fn cpu() -> u32 {
+    // SAFETY: the helper only tells a number.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// Which events are wanted now.

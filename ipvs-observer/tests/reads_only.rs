@@ -17,14 +17,17 @@ use object::{Object, ObjectSection, SectionFlags, elf};
 /// What the probes call, by the numbers of the kernel's `include/uapi/linux/bpf.h`. None of these writes to memory of
 /// the kernel or of a process, changes a packet, a return value or a schedule, or signals anybody; maps and the ring
 /// buffer are the probes' own.
-const ALLOWED: [(i32, &str); 13] = [
+const ALLOWED: [(i32, &str); 16] = [
     (1, "map_lookup_elem"),
     (2, "map_update_elem"),
     (3, "map_delete_elem"),
     (5, "ktime_get_ns"),
+    (8, "get_smp_processor_id"),
     (14, "get_current_pid_tgid"),
     (16, "get_current_comm"),
     (35, "get_current_task"),
+    (87, "map_push_elem"),
+    (88, "map_pop_elem"),
     (113, "probe_read_kernel"),
     (115, "probe_read_kernel_str"),
     (130, "ringbuf_output"),

@@ -17,6 +17,8 @@ pub struct ProbeTotals {
     pub runs: u64,
     /// Nanoseconds that they took, where the kernel keeps BPF statistics (`kernel.bpf_stats_enabled`).
     pub run_ns: Option<u64>,
+    /// Times that a probe was due and the kernel did not run it, where the kernel counts that.
+    pub missed: Option<u64>,
     /// Calls of probed functions seen beginning.
     pub entries: u64,
     /// Calls of probed functions seen ending.

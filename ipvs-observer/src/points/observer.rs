@@ -97,6 +97,9 @@ impl Points {
                 .unsigned("events_lost", totals.turned_away + totals.events_lost)
                 .unsigned("events_unpaired", totals.unpaired)
                 .unsigned("durations_lost", totals.durations_lost);
+            if let Some(missed) = totals.missed {
+                line.unsigned("probe_runs_missed", missed);
+            }
             if let Some(nanoseconds) = totals.run_ns {
                 line.unsigned("probe_run_ns", nanoseconds);
             }

@@ -156,26 +156,10 @@ fn folder_of(file: &Path) -> PathBuf {
     folder.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// To be called when the probes are attached. `readable`: whether their maps can be read.
-pub fn attached(readable: impl Fn() -> bool) {
-    let attaching = CapabilitySet::from_bits_retain(ATTACHING.load(Ordering::Relaxed));
-    if !attaching.is_empty() {
-        let working = CapabilitySet::from_bits_retain(WORKING.load(Ordering::Relaxed));
-        // Kernels before 5.19 want it of whoever reads a map, where the setting `unprivileged_bpf_disabled` is on.
-        let for_reading = [
-            CapabilitySet::empty(),
-            CapabilitySet::BPF,
-            CapabilitySet::BPF | CapabilitySet::SYS_ADMIN,
-        ];
-        let kept = for_reading
-            .into_iter()
-            .map(|reading| working - (attaching - reading))
-            .find(|&kept| thread::with_only(kept, &readable).unwrap_or(false));
-        if let Some(kept) = kept {
-            WORKING.store(kept.bits(), Ordering::Relaxed);
-            ATTACHING.store(0, Ordering::Relaxed);
-        }
-    }
+/// To be called when the probes are attached. What they count is read from memory, which takes nothing.
+pub fn attached() {
+    let attaching = CapabilitySet::from_bits_retain(ATTACHING.swap(0, Ordering::Relaxed));
+    WORKING.fetch_and(!attaching.bits(), Ordering::Relaxed);
     settle();
 }
 
@@ -265,7 +249,7 @@ mod tests {
         settle();
         only_wait();
         only_write();
-        attached(|| true);
+        attached();
         assert_eq!(thread::effective(), before);
     }
 }

@@ -1,93 +1,97 @@
-//! The maps, read into the model.
+//! The arrays, read into the model.
 
-use std::{io, os::fd::AsFd};
+use std::io;
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, PerCpuArray};
 use ipvs_observer_common::{
-    control::Control,
     counter::{DestinationCounters, Health, ServiceCounters},
     histogram::Histogram,
     key::{DestinationKey, ServiceKey},
+    slot::{self, Owner},
 };
 
-use super::{batch::Batch, convert, latency, object::Object};
-use crate::model::{Activity, DestinationActivity, KeyMap, Lost, ProbeTotals, ServiceActivity};
+use super::{convert, latency, mapped::Mapped, object::Object};
+use crate::model::{Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
-    services: Batch<ServiceKey, ServiceCounters>,
-    destinations: Batch<DestinationKey, DestinationCounters>,
-    histograms: Batch<ServiceKey, Histogram>,
-    /// Durations as of the last reading, of the services that were there.
-    durations: KeyMap<ServiceKey, Known>,
-    reading: u64,
+    cpus: u32,
+    services: Slots<ServiceKey, ServiceCounters>,
+    destinations: Slots<DestinationKey, DestinationCounters>,
+    durations: Mapped<Histogram>,
+    /// Durations as of the last reading, by the services' slots.
+    known: Vec<Known>,
+}
+
+/// Counters by slot and CPU.
+struct Slots<K, C> {
+    owners: Mapped<Owner<K>>,
+    counters: Mapped<C>,
 }
 
 /// What the last reading found of a service's durations.
 #[derive(Default)]
 struct Known {
-    /// Calls, and the time that they took: a service that is deleted and added again may reach the same number.
+    /// Of whom.
+    generation: u64,
+    /// Calls, and the time that they took.
     asked: (u64, u64),
-    /// Whether that is more than the reading before found, and how long the longest call took since.
-    asked_since: bool,
-    longest: u64,
-    histogram: Box<Histogram>,
-    reading: u64,
+    /// Made when the first call is seen.
+    histogram: Option<Box<Histogram>>,
 }
 
 impl Counters {
     /// # Errors
-    /// The number of CPUs cannot be told.
-    pub(super) fn new() -> io::Result<Self> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    /// The object has none.
+    pub(super) fn of(object: &mut Object) -> io::Result<Self> {
+        let ebpf = &mut object.ebpf;
         Ok(Self {
-            services: Batch::new(cpus),
-            destinations: Batch::new(cpus),
-            histograms: Batch::new(1),
-            durations: KeyMap::default(),
-            reading: 0,
+            cpus: object.cpus,
+            services: Slots {
+                owners: Mapped::readable(ebpf, "SERVICE_OWNERS")?,
+                counters: Mapped::readable(ebpf, "SERVICE_COUNTERS")?,
+            },
+            destinations: Slots {
+                owners: Mapped::readable(ebpf, "DESTINATION_OWNERS")?,
+                counters: Mapped::readable(ebpf, "DESTINATION_COUNTERS")?,
+            },
+            durations: Mapped::readable(ebpf, "DURATIONS")?,
+            known: Vec::new(),
         })
     }
 
-    /// Reads every counter. What cannot be read is left out.
+    /// Reads every counter of the interval that ended. What cannot be read is left out.
     ///
     /// # Errors
-    /// What the kernel said of the first map that it would not read.
-    pub(super) fn read(
-        &mut self,
-        object: &mut Object,
-        control: &mut Control,
-        activity: &mut Activity,
-    ) -> io::Result<()> {
-        self.reading += 1;
-        if let Some(account) = account(object) {
-            activity.probes = account;
-        }
-        // The interval ends for the programs first: what comes after belongs to the next.
-        let ended = control.interval;
-        control.interval = ended.wrapping_add(1);
-        orders(object, control)?;
-        self.read_services(object, ended, activity)?;
-        self.read_destinations(object, activity)
+    /// What the kernel said of the first array that it would not map.
+    pub(super) fn read(&mut self, health: &Health, ended: u32, activity: &mut Activity) -> io::Result<()> {
+        self.read_services(health.services_given, ended, activity)?;
+        self.read_destinations(health.destinations_given, activity)
     }
 
-    fn read_services(&mut self, object: &Object, interval: u32, activity: &mut Activity) -> io::Result<()> {
-        let Some(Map::PerCpuHashMap(map)) = object.ebpf.map("SERVICES") else {
-            return Ok(());
-        };
-        let (durations, reading) = (&mut self.durations, self.reading);
-        let mut asked = 0;
-        self.services.read(map.fd().as_fd(), |key, cpus| {
+    fn read_services(&mut self, given: u32, interval: u32, activity: &mut Activity) -> io::Result<()> {
+        self.services.reach(given, self.cpus)?;
+        self.durations.reach(given)?;
+        if self.known.len() < given as usize {
+            self.known.resize_with(given as usize, Known::default);
+        }
+        let (durations, known) = (&self.durations, &mut self.known);
+        self.services.each(given, self.cpus, |slot, owner, blocks| {
             let mut sum = ServiceCounters::default();
-            cpus.for_each(|cpu| sum.add(&cpu, interval));
-            let known = durations.entry(*key).or_default();
-            known.reading = reading;
-            known.longest = sum.ns_max[(interval & 1) as usize];
-            known.asked_since = known.asked != (sum.calls, sum.ns_sum);
-            known.asked = (sum.calls, sum.ns_sum);
-            asked += u32::from(known.asked_since);
+            let mut counted = false;
+            for block in blocks.filter(|block| block.generation == owner.generation) {
+                sum.add(&block, interval);
+                counted = true;
+            }
+            if !counted {
+                return;
+            }
+            let durations = known.get_mut(slot as usize).and_then(|known| {
+                let asked = known.asked_since(owner.generation, (sum.calls, sum.ns_sum));
+                let now = asked.then(|| durations.read(slot)).flatten()?;
+                known.durations(now, sum.ns_max[(interval & 1) as usize])
+            });
             activity.services.insert(
-                convert::service(key),
+                convert::service(&owner.key),
                 ServiceActivity {
                     calls: sum.calls,
                     picks: sum.picks,
@@ -96,60 +100,26 @@ impl Counters {
                     refused: sum.refused,
                     fatal: sum.fatal,
                     ns_sum: sum.ns_sum,
-                    durations: None,
+                    durations,
                 },
             );
-        })?;
-        durations.retain(|_, known| known.reading == reading);
-        self.read_durations(object, asked, activity)
+        });
+        Ok(())
     }
 
-    /// The percentiles since the last reading, of the services whose schedulers were asked since.
-    fn read_durations(&mut self, object: &Object, asked: u32, activity: &mut Activity) -> io::Result<()> {
-        /// A histogram is long, and many of them at once are still cheaper than a few system calls.
-        const FEW: u32 = 8;
-        let Some(map) = object.ebpf.map("DURATIONS") else {
-            return Ok(());
-        };
-        if asked == 0 {
-            return Ok(());
-        }
-        let mut take = |key: &ServiceKey, known: &mut Known, now: &Histogram| {
-            let interval = latency::between(&known.histogram, now);
-            *known.histogram = *now;
-            if let Some(service) = activity.services.get_mut(&convert::service(key)) {
-                service.durations = latency::durations(&interval, known.longest);
-            }
-        };
-        if asked * FEW < self.durations.len() as u32 {
-            let Ok(map) = BpfHashMap::<_, ServiceKey, Histogram>::try_from(map) else {
-                return Ok(());
-            };
-            for (key, known) in self.durations.iter_mut().filter(|(_, known)| known.asked_since) {
-                if let Ok(now) = map.get(key, 0) {
-                    take(key, known, &now);
-                }
-            }
-            return Ok(());
-        }
-        let Map::HashMap(map) = map else { return Ok(()) };
-        let durations = &mut self.durations;
-        self.histograms.read(map.fd().as_fd(), |key, values| {
-            if let Some(known) = durations.get_mut(key).filter(|known| known.asked_since)
-                && let Some(now) = values.next()
-            {
-                take(key, known, &now);
-            }
-        })
-    }
-
-    fn read_destinations(&mut self, object: &Object, activity: &mut Activity) -> io::Result<()> {
-        let Some(Map::PerCpuHashMap(map)) = object.ebpf.map("DESTINATIONS") else {
-            return Ok(());
-        };
-        self.destinations.read(map.fd().as_fd(), |key, cpus| {
+    fn read_destinations(&mut self, given: u32, activity: &mut Activity) -> io::Result<()> {
+        self.destinations.reach(given, self.cpus)?;
+        self.destinations.each(given, self.cpus, |_, owner, blocks| {
             let mut sum = DestinationCounters::default();
-            cpus.for_each(|cpu| sum.add(&cpu));
+            let mut counted = false;
+            for block in blocks.filter(|block| block.generation == owner.generation) {
+                sum.add(&block);
+                counted = true;
+            }
+            if !counted {
+                return;
+            }
+            let key = &owner.key;
             let (netns, service) = convert::service(&key.service);
             let destination = convert::destination(key.family, key.address, key.port);
             activity.destinations.insert(
@@ -160,41 +130,60 @@ impl Counters {
                     overloaded: sum.overloaded(),
                 },
             );
-        })
+        });
+        Ok(())
     }
 }
 
-/// Gives the programs their orders.
-///
-/// # Errors
-/// The kernel did not take them.
-pub(super) fn orders(object: &mut Object, control: &Control) -> io::Result<()> {
-    let map = object.ebpf.map_mut("CONTROL").ok_or(io::ErrorKind::NotFound)?;
-    Array::<_, Control>::try_from(map)
-        .and_then(|mut map| map.set(0, control, 0))
-        .map_err(io::Error::other)
+impl<K, C: aya::Pod> Slots<K, C>
+where
+    Owner<K>: aya::Pod,
+{
+    /// Makes sure that the first `given` slots can be read.
+    fn reach(&mut self, given: u32, cpus: u32) -> io::Result<()> {
+        self.owners.reach(given)?;
+        self.counters.reach(slot::in_runs(given).saturating_mul(cpus))
+    }
+
+    /// Gives each slot that is somebody's to `each`, with its block of each CPU.
+    fn each(&self, given: u32, cpus: u32, mut each: impl FnMut(u32, &Owner<K>, &mut dyn Iterator<Item = C>)) {
+        for slot in 0..given {
+            if let Some(owner) = self.owners.owner(slot) {
+                let block = |cpu| self.counters.read(slot::block(slot, cpu, cpus));
+                each(slot, &owner, &mut (0..cpus).filter_map(block));
+            }
+        }
+    }
 }
 
-fn health(object: &Object) -> Option<Health> {
-    let map = PerCpuArray::<_, Health>::try_from(object.ebpf.map("HEALTH")?).ok()?;
-    let per_cpu = map.get(&0, 0).ok()?;
-    let mut sum = Health::default();
-    per_cpu.iter().for_each(|cpu| sum.add(cpu));
-    Some(sum)
+impl Known {
+    /// Whether the scheduler was asked since the last reading.
+    fn asked_since(&mut self, generation: u64, asked: (u64, u64)) -> bool {
+        if self.generation != generation {
+            self.generation = generation;
+            self.asked = (0, 0);
+            self.histogram = None;
+        }
+        std::mem::replace(&mut self.asked, asked) != asked
+    }
+
+    /// The percentiles since the last reading.
+    fn durations(&mut self, now: Histogram, longest: u64) -> Option<crate::model::Durations> {
+        let before = self.histogram.get_or_insert_default();
+        let interval = latency::between(before, &now);
+        **before = now;
+        latency::durations(&interval, longest)
+    }
 }
 
 /// The probes' account of themselves.
-pub(super) fn account(object: &Object) -> Option<ProbeTotals> {
-    health(object).map(|health| ProbeTotals {
-        run_ns: object.run_ns(),
-        ..totals(&health)
-    })
-}
-
-fn totals(health: &Health) -> ProbeTotals {
+pub(super) fn account(object: &Object) -> ProbeTotals {
+    let health = object.health();
+    let kernel = object.account();
     ProbeTotals {
         runs: health.runs,
-        run_ns: None,
+        run_ns: kernel.run_ns,
+        missed: kernel.missed,
         entries: health.entries,
         returns: health.returns,
         unpaired: health.orphans + health.abandoned,
@@ -202,7 +191,10 @@ fn totals(health: &Health) -> ProbeTotals {
         events: health.decisions + health.changes + health.candidates,
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
         lost: Lost {
-            decisions: health.decisions_lost,
+            // A decision is told of at the return, and only where the beginning was seen.
+            decisions: health.decisions_lost
+                + object.since_attached(health.decisions_orphaned)
+                + kernel.decisions_missed,
             changes: health.changes_lost,
             candidates: health.candidates_lost,
         },

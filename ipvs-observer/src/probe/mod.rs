@@ -6,9 +6,9 @@
 //!
 //! Nothing is pinned: when the process ends, however it ends, the kernel takes the probes away.
 
+mod account;
 mod attach;
 mod availability;
-mod batch;
 mod btf;
 mod changes;
 mod clock;
@@ -21,6 +21,7 @@ mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod latency;
+mod mapped;
 mod memory;
 mod modules;
 mod object;
@@ -168,13 +169,6 @@ impl Probes {
         self.attached.any()
     }
 
-    /// Whether this thread may read the maps: older kernels want a privilege for it.
-    pub fn readable(&self) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|object| counters::account(object).is_some())
-    }
-
     /// Whether the counters tell services and destinations apart on this kernel.
     pub fn tell_services(&self) -> bool {
         self.has(layout::SERVICES)
@@ -234,10 +228,8 @@ impl Probes {
         if let Some(object) = &mut self.object {
             self.attached.renew(object, &self.modules, &mut self.availability);
             self.control.look_for_overload = u32::from(!self.attached.tells_of_overload());
-            if let Err(error) = counters::orders(object, &self.control) {
-                self.availability
-                    .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
-            }
+            object.orders(&self.control);
+            object.is_attached();
         }
     }
 
@@ -248,11 +240,8 @@ impl Probes {
         if before == (self.control.namespaces, self.control.netns) {
             return;
         }
-        if let Some(object) = &mut self.object
-            && let Err(error) = counters::orders(object, &self.control)
-        {
-            self.availability
-                .missed(ORDERS, "no counters by service", &Reason::of_loading(&error));
+        if let Some(object) = &mut self.object {
+            object.orders(&self.control);
         }
     }
 
@@ -261,12 +250,18 @@ impl Probes {
     pub fn read(&mut self, activity: &mut Activity) {
         activity.clear();
         let Some(object) = &mut self.object else { return };
+        activity.probes = counters::account(object);
+        // The interval ends for the programs first: what comes after belongs to the next.
+        let ended = self.control.interval;
+        self.control.interval = ended.wrapping_add(1);
+        object.orders(&self.control);
         if let Some(counters) = &mut self.counters
-            && let Err(error) = counters.read(object, &mut self.control, activity)
+            && let Err(error) = counters.read(&object.health(), ended, activity)
         {
-            activity
-                .diagnostics
-                .push(format!("the counters of the probes cannot be read: {error}"));
+            activity.diagnostics.push(format!(
+                "the counters of the probes cannot be read ({error}), so this gather has none of them; leave this \
+                 process more memory"
+            ));
         }
         if let Some(events) = &mut self.events {
             let clock = Clock::now();
@@ -284,9 +279,7 @@ impl Probes {
     pub fn health(&mut self, activity: &mut Activity) {
         activity.diagnostics.clear();
         let Some(object) = &mut self.object else { return };
-        if let Some(totals) = counters::account(object) {
-            activity.probes = totals;
-        }
+        activity.probes = counters::account(object);
         object.diagnostics.drain_into(&mut activity.diagnostics);
     }
 
@@ -306,8 +299,7 @@ impl Probes {
     pub fn fall_silent(&mut self) {
         self.control.events = 0;
         if let Some(object) = &mut self.object {
-            // Where that cannot be said, events go on, and there are more of them than were waited for.
-            let _ = counters::orders(object, &self.control);
+            object.orders(&self.control);
         }
     }
 
@@ -336,7 +328,7 @@ impl Probes {
             }
         };
         let mut object = Object::load(&layout, &self.sizes)?;
-        self.counters = Counters::new().ok();
+        self.counters = Counters::of(&mut object).ok();
         self.events = object.ring().map(Events::new);
         self.object = Some(object);
         Ok(())
@@ -384,7 +376,6 @@ fn observe(control: &mut Control, namespaces: &[Netns]) {
 }
 
 const BTF: &str = "BTF of ip_vs";
-const ORDERS: &str = "map of orders";
 const WITHOUT_BTF: &str = "only calls are counted: nothing by service or destination, no changes, no trace";
 
 /// A feature's name, and what is not known without it.

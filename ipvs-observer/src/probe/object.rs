@@ -1,13 +1,25 @@
 //! The eBPF object: embedded in the program, loaded into the kernel.
 
+use std::io;
+
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, RingBuf},
+    maps::{MapData, RingBuf, Stack},
     programs::{KProbe, Program},
 };
-use ipvs_observer_common::layout::{self, Layout};
+use ipvs_observer_common::{
+    control::Control,
+    counter::Health,
+    layout::{self, Layout},
+    slot::{self, Free},
+};
 
-use super::{diagnostics::Diagnostics, reason::Reason};
+use super::{
+    account::{Account, Accountant},
+    diagnostics::Diagnostics,
+    mapped::Mapped,
+    reason::Reason,
+};
 use crate::system;
 
 static BYTES: &[u8] = include_bytes_aligned!(env!("IPVS_OBSERVER_EBPF_OBJECT"));
@@ -24,8 +36,8 @@ pub struct Sizes {
 }
 
 impl Default for Sizes {
-    /// As many as the largest tables in use have. A service takes 1.5 KiB and 80 bytes for each CPU, a
-    /// destination 0.1 KiB and 24 bytes for each CPU.
+    /// As many as the largest tables in use have. A service takes 1.5 KiB and 88 bytes for each CPU, a
+    /// destination 0.2 KiB and 32 bytes for each CPU.
     fn default() -> Self {
         Self {
             services: 4096,
@@ -40,29 +52,88 @@ pub(super) struct Object {
     pub(super) ebpf: Ebpf,
     pub(super) diagnostics: Diagnostics,
     pub(super) features: u32,
+    /// CPUs that there may be.
+    pub(super) cpus: u32,
+    control: Mapped<Control>,
+    health: Mapped<Health>,
+    accountant: Accountant,
+    /// Decisions whose beginning was not seen, because it was before the probes were all attached.
+    orphaned_before: u64,
 }
 
 impl Object {
     /// Creates the maps and prepares the programs.
     pub(super) fn load(layout: &Layout, sizes: &Sizes) -> Result<Self, Reason> {
         system::raise_memlock();
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| Reason::of_loading(&error))? as u32;
+        let (services, destinations) = (sizes.services.max(1), sizes.destinations.max(1));
         let mut loader = EbpfLoader::new();
-        loader.override_global("LAYOUT", layout, true);
+        loader
+            .override_global("LAYOUT", layout, true)
+            .override_global("CPUS", &cpus, true)
+            .map_max_entries("HEALTH", cpus);
         // Without a layout nothing is counted by service, and the maps need no room.
-        if layout.features & layout::SERVICES != 0 {
+        let counting = layout.features & layout::SERVICES != 0;
+        if counting {
+            let slots = slot::in_runs(services);
             loader
-                .map_max_entries("SERVICES", sizes.services.max(1))
-                .map_max_entries("DURATIONS", sizes.services.max(1))
-                .map_max_entries("DESTINATIONS", sizes.destinations.max(1))
+                .map_max_entries("SERVICES", services)
+                .map_max_entries("FREE_SERVICES", slots)
+                .map_max_entries("SERVICE_OWNERS", slots)
+                .map_max_entries("SERVICE_COUNTERS", slots.saturating_mul(cpus))
+                .map_max_entries("DURATIONS", slots);
+            let slots = slot::in_runs(destinations);
+            loader
+                .map_max_entries("DESTINATIONS", destinations)
+                .map_max_entries("FREE_DESTINATIONS", slots)
+                .map_max_entries("DESTINATION_OWNERS", slots)
+                .map_max_entries("DESTINATION_COUNTERS", slots.saturating_mul(cpus))
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());
         }
         let mut ebpf = loader.load(BYTES).map_err(|error| Reason::of_loading(&error))?;
         let diagnostics = Diagnostics::of(&mut ebpf);
+        let mapping = |error: io::Error| Reason::of_loading(&error);
+        let mut control = Mapped::writable(&mut ebpf, "CONTROL").map_err(mapping)?;
+        let mut health = Mapped::readable(&mut ebpf, "HEALTH").map_err(mapping)?;
+        control.reach(1).map_err(mapping)?;
+        health.reach(cpus).map_err(mapping)?;
+        if counting {
+            free_slots(&mut ebpf, "FREE_SERVICES", slot::in_runs(services))?;
+            free_slots(&mut ebpf, "FREE_DESTINATIONS", slot::in_runs(destinations))?;
+        }
         Ok(Self {
             ebpf,
             diagnostics,
             features: layout.features,
+            cpus,
+            control,
+            health,
+            accountant: Accountant::new(),
+            orphaned_before: 0,
         })
+    }
+
+    /// Gives the programs their orders.
+    pub(super) fn orders(&mut self, control: &Control) {
+        self.control.write(0, control);
+    }
+
+    /// What the programs say of themselves.
+    pub(super) fn health(&self) -> Health {
+        let mut sum = Health::default();
+        let blocks = (0..self.cpus).filter_map(|cpu| self.health.read(cpu));
+        blocks.for_each(|block| sum.add(&block));
+        sum
+    }
+
+    /// From now on the probes are all attached that can be.
+    pub(super) fn is_attached(&mut self) {
+        self.orphaned_before = self.health().decisions_orphaned;
+    }
+
+    /// How many of so many decisions whose beginning was not seen began since.
+    pub(super) fn since_attached(&self, orphaned: u64) -> u64 {
+        orphaned.saturating_sub(self.orphaned_before)
     }
 
     /// A program by name, loaded into the kernel.
@@ -78,21 +149,35 @@ impl Object {
         Ok(program)
     }
 
-    /// Nanoseconds that the programs took, where the kernel keeps account of it.
-    pub(super) fn run_ns(&self) -> Option<u64> {
-        let took = self.ebpf.programs().filter_map(|(_, program)| {
+    /// What the kernel says of the programs.
+    pub(super) fn account(&self) -> Account {
+        let programs = self.ebpf.programs().filter_map(|(name, program)| {
             let Program::KProbe(program) = program else {
                 return None;
             };
-            program.info().ok().map(|info| info.run_time().as_nanos() as u64)
+            Some((name, program.fd().ok()?))
         });
-        Some(took.sum()).filter(|&ns| ns > 0)
+        self.accountant.of(programs)
     }
 
     /// The reading end of the ring buffer. There is one: the second time there is none.
     pub(super) fn ring(&mut self) -> Option<RingBuf<MapData>> {
         RingBuf::try_from(self.ebpf.take_map("EVENTS")?).ok()
     }
+}
+
+/// Fills a stack of free slots, the first on top. In runs: then several CPUs can take one at a time.
+fn free_slots(ebpf: &mut Ebpf, name: &str, slots: u32) -> Result<(), Reason> {
+    let map = ebpf.map_mut(name).ok_or_else(|| Reason::no_program(name))?;
+    let mut stack = Stack::<_, Free>::try_from(map).map_err(|error| Reason::of_loading(&error))?;
+    for first in (0..slots).step_by(slot::RUN as usize).rev() {
+        let run = Free {
+            first,
+            count: slot::RUN,
+        };
+        stack.push(run, 0).map_err(|error| Reason::of_loading(&error))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

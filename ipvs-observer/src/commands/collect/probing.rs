@@ -79,8 +79,8 @@ impl Probing {
 
     /// Whoever has the probes, attached, gives up what attaching them took, if that is to be given up.
     fn give_up(&self) {
-        if let Some(probes) = self.here().filter(|probes| probes.attached()) {
-            privilege::attached(|| probes.readable());
+        if self.here().is_some_and(Probes::attached) {
+            privilege::attached();
         }
     }
 
