@@ -180,6 +180,8 @@ impl Known {
 pub(super) fn account(object: &Object) -> ProbeTotals {
     let health = object.health();
     let kernel = object.account();
+    // A decision is told of at the return, and only where the beginning was seen.
+    let decisions_skipped = object.since_attached(health.decisions_orphaned) + kernel.decisions_missed;
     ProbeTotals {
         runs: health.runs,
         run_ns: kernel.run_ns,
@@ -191,13 +193,11 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
         events: health.decisions + health.changes + health.candidates,
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
         lost: Lost {
-            // A decision is told of at the return, and only where the beginning was seen.
-            decisions: health.decisions_lost
-                + object.since_attached(health.decisions_orphaned)
-                + kernel.decisions_missed,
+            decisions: health.decisions_lost + decisions_skipped,
             changes: health.changes_lost,
             candidates: health.candidates_lost,
         },
+        decisions_skipped,
         turned_away: health.calls_full + health.services_full + health.destinations_full,
         unreadable: health.unreadable,
     }

@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How often modules are looked at, and what was lost is told.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What mends a loss for want of room.
+const WIDER: &str = "; a larger --ring or a narrower filter loses less";
+
 /// Everything that a trace needs.
 pub(super) struct Tracer {
     probes: Held<Probes>,
@@ -44,6 +47,7 @@ pub(super) struct Tracer {
     count: Option<u64>,
     deadline: Option<Instant>,
     told: Lost,
+    told_skipped: u64,
     summary: Summary,
 }
 
@@ -60,6 +64,8 @@ pub(super) struct Summary {
     decisions: u64,
     changes: u64,
     lost: Lost,
+    /// Decisions among the lost that the kernel ran no probe for.
+    skipped: u64,
 }
 
 impl Summary {
@@ -69,6 +75,7 @@ impl Summary {
             decisions,
             changes,
             lost,
+            skipped,
         } = self;
         let whole = lost.is_nothing() && dropped == 0;
         log::write(
@@ -83,10 +90,18 @@ impl Summary {
                 lost.decisions,
                 lost.changes,
                 lost.candidates,
-                if whole {
-                    ""
-                } else {
-                    "; a larger --ring or a narrower filter loses less"
+                match (whole, *skipped) {
+                    (true, _) => String::new(),
+                    (false, 0) => WIDER.to_owned(),
+                    (false, _) => format!(
+                        "; the kernel ran no probe for {skipped} of the decisions, because another program of eBPF \
+                         was at work on that processor{}",
+                        if *skipped == lost.decisions && dropped == 0 {
+                            ""
+                        } else {
+                            WIDER
+                        }
+                    ),
                 }
             ),
         );
@@ -150,6 +165,7 @@ impl Tracer {
             count: settings.count,
             deadline: settings.duration.map(|duration| Instant::now() + duration),
             told: Lost::default(),
+            told_skipped: 0,
             summary: Summary::default(),
         })
     }
@@ -276,6 +292,9 @@ impl Tracer {
             candidates: since(lost.candidates, self.told.candidates),
         };
         self.told = lost;
+        let skipped = self.activity.probes.decisions_skipped;
+        self.summary.skipped += since(skipped, self.told_skipped);
+        self.told_skipped = skipped;
         if new.is_nothing() {
             return;
         }
