@@ -64,15 +64,12 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
     let mut snapshot = Snapshot::default();
     let mut points = Points::new(schema, None);
     let mut encoder = Encoder::new(false);
-    let mut correlator = Correlator::new(NETNS);
+    let correlator = Correlator::new(NETNS);
     let mut activity = Activity::default();
     let mut all = Vec::with_capacity(8);
     for gather in 0..8 {
         let before = (TAKEN.get(), encoder.lines());
         reader.read(&mut snapshot, &|_| true).expect("a whole table");
-        if probes {
-            correlator.advance(&activity);
-        }
         let seen = probes.then_some(Seen {
             activity: &activity,
             correlator: &correlator,
@@ -90,6 +87,7 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
             encoder.lines() - before.1,
             (services * (destinations + 1) + usize::from(schema == Schema::Full)) as u64
         );
+        let mut place = 0;
         for server in snapshot.virtual_servers() {
             let service = (NETNS, server.service.key);
             activity.services.insert(service, ServiceActivity::default());
@@ -99,7 +97,8 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
                     ..DestinationActivity::default()
                 };
                 let key = (NETNS, server.service.key, destination.key);
-                activity.destinations.insert(key, counters);
+                activity.destinations.update(place, 1, counters, || Some(key));
+                place += 1;
             }
         }
     }

@@ -117,9 +117,9 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
                 overloaded: Some(true),
                 ..DestinationActivity::default()
             };
-            activity
-                .destinations
-                .insert((NETNS, service, destination.key), seen);
+            let place = activity.destinations.len() as u32;
+            let name = (NETNS, service, destination.key);
+            activity.destinations.update(place, 1, seen, || Some(name));
             activity.changes.push(Change {
                 time: 1,
                 netns: NETNS,
@@ -173,8 +173,7 @@ fn written(schema: Schema) -> Names {
     let mut points = Points::new(schema, netns);
     let snapshot = everything();
     let activity = all_activity(&snapshot);
-    let mut correlator = Correlator::new(NETNS);
-    correlator.advance(&activity);
+    let correlator = Correlator::new(NETNS);
     let seen = Seen {
         activity: &activity,
         correlator: &correlator,
@@ -183,6 +182,7 @@ fn written(schema: Schema) -> Names {
     if schema == Schema::Full {
         let totals = ProbeTotals {
             run_ns: Some(1),
+            missed: Some(1),
             ..ProbeTotals::default()
         };
         let probes = Some(ProbeHealth {

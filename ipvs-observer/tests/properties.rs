@@ -181,7 +181,8 @@ fn counters_may_go_on_begin_anew_or_wrap_and_shares_are_parts_of_a_whole() {
     let mut random = Random::new("counters");
     let mut resets = 0;
     for _ in 0..500 {
-        let mut correlator = Correlator::new(NETNS);
+        let correlator = Correlator::new(NETNS);
+        let mut activity = Activity::default();
         let mut counters: HashMap<u8, u64> = HashMap::new();
         for _ in 0..8 {
             let weights: Vec<_> = (1..=6)
@@ -190,7 +191,6 @@ fn counters_may_go_on_begin_anew_or_wrap_and_shares_are_parts_of_a_whole() {
                 .map(|(last, weight, _)| (last, weight))
                 .collect();
             let before = counters.clone();
-            let mut activity = Activity::default();
             for last in 1..=6 {
                 let counter = counters.entry(last).or_default();
                 *counter = match random.below(5) {
@@ -207,12 +207,14 @@ fn counters_may_go_on_begin_anew_or_wrap_and_shares_are_parts_of_a_whole() {
                         picks,
                         ..DestinationActivity::default()
                     };
+                    let name = (NETNS, SERVICE, destination(last));
                     activity
                         .destinations
-                        .insert((NETNS, SERVICE, destination(last)), counters);
+                        .update(last.into(), 1, counters, || Some(name));
+                } else {
+                    activity.destinations.remove(last.into());
                 }
             }
-            correlator.advance(&activity);
             let snapshot = snapshot(&weights);
             let server = &snapshot.virtual_servers()[0];
             let mut observed = Vec::new();

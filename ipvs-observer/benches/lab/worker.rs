@@ -206,7 +206,6 @@ impl Work for Gather {
         if let Some(probes) = &mut self.probes {
             probes.refresh();
             probes.read(&mut self.activity);
-            self.correlator.advance(&self.activity);
         }
         let seen = self.probes.is_some().then_some(Seen {
             activity: &self.activity,

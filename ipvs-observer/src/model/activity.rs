@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{DestinationKey, Lost, Name, ServiceKey};
+use super::{DestinationKey, Destinations, Lost, Name, ServiceKey};
 
 /// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +80,8 @@ pub struct Durations {
 pub struct DestinationActivity {
     /// The scheduler chose it.
     pub picks: u64,
+    /// The same since the reading before.
+    pub picks_since: u64,
     /// It became overloaded.
     pub overloads: u64,
     /// Whether it is overloaded, if the kernel was seen to say so.
@@ -162,7 +164,7 @@ pub struct Activity {
     /// What each service's scheduler did. A service that nothing was asked of is not there.
     pub services: KeyMap<(Netns, ServiceKey), ServiceActivity>,
     /// What befell each destination. One that nothing befell is not there.
-    pub destinations: KeyMap<(Netns, ServiceKey, DestinationKey), DestinationActivity>,
+    pub destinations: Destinations,
     /// Changes since the last reading, in order.
     pub changes: Vec<Change>,
     /// What the programs said of their own troubles since the last reading, to be passed to stderr.
@@ -188,11 +190,16 @@ impl Activity {
             .unwrap_or_default()
     }
 
-    /// Forgets all of the last reading but the space that it took.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets what only the last reading found, for the next. Destinations stay: that finds what is new of them.
+    pub(crate) fn begin(&mut self) {
         self.services.clear();
-        self.destinations.clear();
         self.changes.clear();
         self.diagnostics.clear();
+    }
+
+    /// Forgets all of the last reading but the space that it took.
+    pub(crate) fn clear(&mut self) {
+        self.begin();
+        self.destinations.clear();
     }
 }

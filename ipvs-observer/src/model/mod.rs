@@ -7,6 +7,7 @@ mod activity;
 mod address;
 mod decision;
 mod destination;
+mod destinations;
 mod name;
 mod service;
 mod snapshot;
@@ -18,6 +19,7 @@ pub use activity::{
 pub use address::{Address, Family, Protocol};
 pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
+pub use destinations::{DestinationName, Destinations};
 pub use name::Name;
 pub use service::{Service, ServiceFlags, ServiceKey};
 pub use snapshot::{Daemon, DaemonRole, Info, Snapshot, Timeouts, Totals, VirtualServer};

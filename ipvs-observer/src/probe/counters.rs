@@ -10,7 +10,7 @@ use ipvs_observer_common::{
 };
 
 use super::{convert, latency, mapped::Mapped, object::Object};
-use crate::model::{Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
+use crate::model::{Activity, DestinationActivity, Durations, Lost, ProbeTotals, ServiceActivity};
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
@@ -88,7 +88,7 @@ impl Counters {
             let durations = known.get_mut(slot as usize).and_then(|known| {
                 let asked = known.asked_since(owner.generation, (sum.calls, sum.ns_sum));
                 let now = asked.then(|| durations.read(slot)).flatten()?;
-                known.durations(now, sum.ns_max[(interval & 1) as usize])
+                known.durations(&now, sum.ns_max[(interval & 1) as usize])
             });
             activity.services.insert(
                 convert::service(&owner.key),
@@ -108,29 +108,45 @@ impl Counters {
     }
 
     fn read_destinations(&mut self, given: u32, activity: &mut Activity) -> io::Result<()> {
-        self.destinations.reach(given, self.cpus)?;
-        self.destinations.each(given, self.cpus, |_, owner, blocks| {
-            let mut sum = DestinationCounters::default();
-            let mut counted = false;
-            for block in blocks.filter(|block| block.generation == owner.generation) {
-                sum.add(&block);
-                counted = true;
-            }
-            if !counted {
-                return;
-            }
-            let key = &owner.key;
-            let (netns, service) = convert::service(&key.service);
-            let destination = convert::destination(key.family, key.address, key.port);
-            activity.destinations.insert(
-                (netns, service, destination),
-                DestinationActivity {
-                    picks: sum.picks,
-                    overloads: sum.overloads,
-                    overloaded: sum.overloaded(),
-                },
-            );
-        });
+        let (cpus, slots, found) = (self.cpus, &mut self.destinations, &mut activity.destinations);
+        slots.reach(given, cpus)?;
+        found.truncate(given);
+        for slot in 0..given {
+            let sum = slots.owners.generation(slot).and_then(|generation| {
+                let mut sum = DestinationCounters::default();
+                for cpu in 0..cpus {
+                    let block = slots.counters.read(slot::block(slot, cpu, cpus))?;
+                    if block.generation == generation {
+                        sum.add(&block);
+                        sum.generation = generation;
+                    }
+                }
+                Some(sum).filter(|sum| sum.generation != 0)
+            });
+            let Some(sum) = sum else {
+                found.remove(slot);
+                continue;
+            };
+            let now = DestinationActivity {
+                picks: sum.picks,
+                picks_since: 0,
+                overloads: sum.overloads,
+                overloaded: sum.overloaded(),
+            };
+            found.update(slot, sum.generation, now, || {
+                let owner = slots
+                    .owners
+                    .owner(slot)
+                    .filter(|owner| owner.generation == sum.generation)?;
+                let key = &owner.key;
+                let (netns, service) = convert::service(&key.service);
+                Some((
+                    netns,
+                    service,
+                    convert::destination(key.family, key.address, key.port),
+                ))
+            });
+        }
         Ok(())
     }
 }
@@ -168,10 +184,10 @@ impl Known {
     }
 
     /// The percentiles since the last reading.
-    fn durations(&mut self, now: Histogram, longest: u64) -> Option<crate::model::Durations> {
+    fn durations(&mut self, now: &Histogram, longest: u64) -> Option<Durations> {
         let before = self.histogram.get_or_insert_default();
-        let interval = latency::between(before, &now);
-        **before = now;
+        let interval = latency::between(before, now);
+        **before = *now;
         latency::durations(&interval, longest)
     }
 }

@@ -156,16 +156,17 @@ impl<K> Mapped<Owner<K>>
 where
     Owner<K>: Pod,
 {
+    /// The generation of a slot; none if it is nobody's.
+    pub(super) fn generation(&self, slot: u32) -> Option<u64> {
+        let generation = self.words(slot)?.first()?.load(Ordering::Acquire);
+        Some(generation).filter(|&generation| generation != 0)
+    }
+
     /// Whose a slot is, and of which generation; none if it is nobody's, or becomes somebody else's just now.
     pub(super) fn owner(&self, slot: u32) -> Option<Owner<K>> {
-        let [generation, ..] = self.words(slot)? else {
-            return None;
-        };
-        if generation.load(Ordering::Acquire) == 0 {
-            return None;
-        }
+        let before = self.generation(slot)?;
         let owner = self.read(slot)?;
         fence(Ordering::Acquire);
-        (generation.load(Ordering::Relaxed) == owner.generation && owner.generation != 0).then_some(owner)
+        (self.generation(slot) == Some(before) && owner.generation == before).then_some(owner)
     }
 }

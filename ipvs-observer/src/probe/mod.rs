@@ -248,16 +248,17 @@ impl Probes {
     /// Reads the counters into `activity`. What could not be read is left out, and `activity.diagnostics` says
     /// so.
     pub fn read(&mut self, activity: &mut Activity) {
-        activity.clear();
-        let Some(object) = &mut self.object else { return };
+        activity.begin();
+        let (Some(object), Some(counters)) = (&mut self.object, &mut self.counters) else {
+            return activity.clear();
+        };
         activity.probes = counters::account(object);
         // The interval ends for the programs first: what comes after belongs to the next.
         let ended = self.control.interval;
         self.control.interval = ended.wrapping_add(1);
         object.orders(&self.control);
-        if let Some(counters) = &mut self.counters
-            && let Err(error) = counters.read(&object.health(), ended, activity)
-        {
+        if let Err(error) = counters.read(&object.health(), ended, activity) {
+            activity.clear();
             activity.diagnostics.push(format!(
                 "the counters of the probes cannot be read ({error}), so this gather has none of them; leave this \
                  process more memory"
@@ -328,7 +329,7 @@ impl Probes {
             }
         };
         let mut object = Object::load(&layout, &self.sizes)?;
-        self.counters = Counters::of(&mut object).ok();
+        self.counters = Some(Counters::of(&mut object).map_err(|error| Reason::of_loading(&error))?);
         self.events = object.ring().map(Events::new);
         self.object = Some(object);
         Ok(())

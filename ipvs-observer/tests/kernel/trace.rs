@@ -222,7 +222,7 @@ impl Asking {
             }
         };
         let map = bpf(MAP_CREATE, &mut [HASH, 8, 8, 1 << 20, NO_PREALLOCATION]);
-        assert!(map >= 0, "a map");
+        let map = u32::try_from(map).expect("a map");
         let stop = Arc::new(AtomicBool::new(false));
         let ask = || {
             let stop = Arc::clone(&stop);
@@ -243,7 +243,7 @@ impl Asking {
                         values,
                         values_high,
                         8,
-                        map as u32,
+                        map,
                         0,
                         0,
                         0,

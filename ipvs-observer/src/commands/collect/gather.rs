@@ -146,9 +146,6 @@ impl Gatherer {
         let Some(probes) = &mut self.probes else { return };
         let observed: Vec<Netns> = self.namespaces.iter().map(Namespace::netns).collect();
         probes.read(&observed, &mut self.activity);
-        for namespace in &mut self.namespaces {
-            namespace.correlator.advance(&self.activity);
-        }
         for message in &self.activity.diagnostics {
             log::write(log::Level::Warning, message);
         }

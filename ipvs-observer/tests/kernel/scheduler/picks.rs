@@ -196,7 +196,8 @@ fn what_is_deleted_takes_its_counters_along() {
         !watch
             .activity
             .destinations
-            .keys()
+            .iter()
+            .map(|(name, _)| name)
             .any(|(netns, _, _)| *netns == own)
     );
 }
@@ -254,7 +255,8 @@ fn a_full_map_counts_what_it_turns_away_and_says_nothing_wrong() {
     assert!(
         activity
             .destinations
-            .values()
+            .iter()
+            .map(|(_, activity)| activity)
             .all(|destination| destination.picks == 2)
     );
     // Six of the other service; two of the third destination, and six of the other service's.

@@ -1,0 +1,169 @@
+//! What befell each destination, from one reading of the probes' counters to the next.
+
+use super::{DestinationActivity, DestinationKey, KeyMap, Netns, ServiceKey};
+
+/// A destination of all that there are, in whatever namespace.
+pub type DestinationName = (Netns, ServiceKey, DestinationKey);
+
+/// Destinations, each in a place that it keeps while it is counted. A reading looks at places, where nothing has to be
+/// looked up, and whoever wants one asks by name.
+#[derive(Debug, Default)]
+pub struct Destinations {
+    places: KeyMap<DestinationName, u32>,
+    kept: Vec<Option<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    generation: u64,
+    name: DestinationName,
+    activity: DestinationActivity,
+}
+
+impl Destinations {
+    /// What was read of a place: `name` is whose it is, asked for where it is of another `generation` than it was;
+    /// none: nobody's.
+    ///
+    /// The picks of `now` since the reading before follow from what that found here. A counter that went back began
+    /// anew, and all of it is new, as is all that is new here.
+    pub fn update(
+        &mut self,
+        place: u32,
+        generation: u64,
+        mut now: DestinationActivity,
+        name: impl FnOnce() -> Option<DestinationName>,
+    ) {
+        let index = place as usize;
+        if self.kept.len() <= index {
+            self.kept.resize_with(index + 1, || None);
+        }
+        if let Some(kept) = self.kept[index]
+            .as_mut()
+            .filter(|kept| kept.generation == generation)
+        {
+            let before = kept.activity.picks;
+            now.picks_since = now.picks.checked_sub(before).unwrap_or(now.picks);
+            kept.activity = now;
+            return;
+        }
+        self.remove(place);
+        now.picks_since = now.picks;
+        let Some(name) = name() else { return };
+        self.places.insert(name, place);
+        self.kept[index] = Some(Kept {
+            generation,
+            name,
+            activity: now,
+        });
+    }
+
+    /// Nobody has the place any more.
+    pub fn remove(&mut self, place: u32) {
+        if let Some(kept) = self.kept.get_mut(place as usize).and_then(Option::take)
+            && self.places.get(&kept.name) == Some(&place)
+        {
+            // Somebody who was deleted and came again may have another place by now.
+            self.places.remove(&kept.name);
+        }
+    }
+
+    /// Nobody has the places from `first` on.
+    pub fn truncate(&mut self, first: u32) {
+        for place in first..self.kept.len() as u32 {
+            self.remove(place);
+        }
+        self.kept.truncate(first as usize);
+    }
+
+    /// What befell a destination; none if nothing did.
+    pub fn get(&self, name: &DestinationName) -> Option<&DestinationActivity> {
+        let place = *self.places.get(name)?;
+        let kept = self.kept.get(place as usize)?.as_ref()?;
+        Some(&kept.activity)
+    }
+
+    /// All of them, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (&DestinationName, &DestinationActivity)> {
+        self.kept
+            .iter()
+            .flatten()
+            .map(|kept| (&kept.name, &kept.activity))
+    }
+
+    /// Whether nothing befell any.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Forgets all of them: what is read next is all new.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.kept.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::model::{Address, Family};
+
+    fn name(last: u8) -> DestinationName {
+        let service = ServiceKey::Fwmark {
+            family: Family::INET,
+            mark: 1,
+        };
+        let address = Address::from(IpAddr::from([10, 0, 0, last]));
+        (Netns(7), service, DestinationKey { address, port: 80 })
+    }
+
+    fn picks(picks: u64) -> DestinationActivity {
+        DestinationActivity {
+            picks,
+            ..DestinationActivity::default()
+        }
+    }
+
+    fn since(destinations: &Destinations, last: u8) -> Option<u64> {
+        destinations.get(&name(last)).map(|activity| activity.picks_since)
+    }
+
+    #[test]
+    fn picks_since_the_last_reading_are_those_that_it_did_not_find() {
+        let mut destinations = Destinations::default();
+        for (now, new) in [(10, 10), (13, 3), (13, 0), (4, 4)] {
+            destinations.update(5, 1, picks(now), || Some(name(1)));
+            assert_eq!(since(&destinations, 1), Some(new), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_given_to_another_says_nothing_of_the_one_before() {
+        let mut destinations = Destinations::default();
+        destinations.update(0, 1, picks(10), || Some(name(1)));
+        destinations.update(0, 2, picks(12), || Some(name(2)));
+        assert_eq!(
+            (since(&destinations, 1), since(&destinations, 2)),
+            (None, Some(12))
+        );
+        assert_eq!((destinations.len(), destinations.iter().count()), (1, 1));
+    }
+
+    #[test]
+    fn who_came_again_in_another_place_is_not_lost_with_the_old_one() {
+        let mut destinations = Destinations::default();
+        destinations.update(3, 1, picks(10), || Some(name(1)));
+        destinations.update(0, 2, picks(1), || Some(name(1)));
+        destinations.truncate(2);
+        destinations.remove(7);
+        assert_eq!(since(&destinations, 1), Some(1));
+        destinations.clear();
+        assert!(destinations.is_empty());
+    }
+}
