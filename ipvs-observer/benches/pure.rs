@@ -80,11 +80,11 @@ fn parts(criterion: &mut Criterion) {
             ("encode, telegraf", Schema::Telegraf, None),
             ("encode, full, probes", Schema::Full, Some(seen)),
         ] {
-            let (mut points, mut encoder) = (Points::new(schema, None), Encoder::new(false));
+            let (mut points, mut encoder) = (Points::new(schema, None), Encoder::handing_out(false, drop));
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
                     points.snapshot(&mut encoder, &snapshot, seen, false, TIME);
-                    encoder.take()
+                    encoder.finish();
                 });
             });
         }

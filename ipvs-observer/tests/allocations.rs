@@ -63,7 +63,7 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
     let mut reader = Reader::new(Box::new(Table::new(RECORDING, services, destinations)));
     let mut snapshot = Snapshot::default();
     let mut points = Points::new(schema, None);
-    let mut encoder = Encoder::new(false);
+    let mut encoder = Encoder::handing_out(false, drop);
     let correlator = Correlator::new(NETNS);
     let mut activity = Activity::default();
     let mut all = Vec::with_capacity(8);
@@ -81,7 +81,7 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
             false,
             1_700_000_000_000_000_000 + gather,
         );
-        drop(encoder.take());
+        encoder.finish();
         all.push(TAKEN.get() - before.0);
         assert_eq!(
             encoder.lines() - before.1,

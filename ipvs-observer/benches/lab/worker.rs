@@ -192,7 +192,8 @@ impl Gather {
             activity: Activity::default(),
             correlator: Correlator::new(netns),
             points: Points::new(if telegraf { Schema::Telegraf } else { Schema::Full }, None),
-            encoder: Encoder::new(false),
+            // A reader that keeps up.
+            encoder: Encoder::handing_out(false, drop),
         })
     }
 }
@@ -213,7 +214,7 @@ impl Work for Gather {
         });
         self.points
             .snapshot(&mut self.encoder, &self.snapshot, seen, false, SOME_TIME);
-        drop(self.encoder.take());
+        self.encoder.finish();
         Ok(())
     }
 }

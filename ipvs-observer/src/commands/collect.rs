@@ -4,7 +4,7 @@ mod gather;
 mod namespace;
 mod probing;
 
-use std::{io, process::Child, time::Duration};
+use std::{io, process::Child, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{runtime, task};
@@ -65,6 +65,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
         "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
     )?;
+    let outputs = Arc::new(outputs);
     privilege::settle();
     let gone = outputs.gone();
     tokio::pin!(gone);
@@ -100,15 +101,16 @@ async fn gathers(
     loading: Option<io::Result<Child>>,
     stop: &mut Stop,
     trigger: &mut Trigger,
-    outputs: &Outputs,
+    outputs: &Arc<Outputs>,
 ) -> anyhow::Result<End> {
     let mut left = settings.count;
+    let outputs = Arc::clone(outputs);
     // Loading a module and attaching probes take their time, and the word to stop is heard meanwhile.
     let mut preparing = task::spawn_blocking(move || {
         if let Some(loading) = loading {
             loaded(loading);
         }
-        Gatherer::new(&settings)
+        Gatherer::new(&settings, outputs)
     });
     let mut gatherer = tokio::select! {
         prepared = &mut preparing => prepared.context(BROKE_OFF)??,
@@ -124,24 +126,22 @@ async fn gathers(
         if !triggered {
             break;
         }
-        let (skipped, counters) = (trigger.skipped(), outputs.counters());
+        let skipped = trigger.skipped();
         let mut gathering = task::spawn_blocking(move || {
-            let lines = gatherer.gather(skipped, counters);
-            (gatherer, lines)
+            gatherer.gather(skipped);
+            gatherer
         });
         let finished = tokio::select! {
             finished = &mut gathering => finished,
             () = stop.asked() => {
                 if let Ok(finished) = tokio::time::timeout(GRACE, gathering).await {
-                    outputs.send(&finished.context(BROKE_OFF)?.1);
+                    finished.context(BROKE_OFF)?;
                 }
                 return Ok(End::Stopped);
             }
         };
-        let (back, lines) = finished.context(BROKE_OFF)?;
-        gatherer = back;
+        gatherer = finished.context(BROKE_OFF)?;
         privilege::settle();
-        outputs.send(&lines);
         left = left.map(|left| left - 1);
     }
     Ok(End::Done)

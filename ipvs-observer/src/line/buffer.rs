@@ -1,16 +1,24 @@
 //! Bytes that are appended in small pieces.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use bytes::{Bytes, BytesMut};
 
 /// Room for what was appended last: a few lines.
 const RECENT: usize = 4096;
+/// Room for what is taken at once: of a size that a processor's cache holds.
+const ROOM: usize = 256 << 10;
+/// Rooms that are kept for later. What is beyond them goes back to the system when its reader lets go of it.
+const SPARES: usize = 8;
 
 /// A growing buffer. Pieces go into an array of a fixed size first, where a piece of a known length costs a look at
 /// the room and its copy; `BytesMut` has more to look at, and takes the array whole.
 pub(super) struct Buffer {
     settled: BytesMut,
+    /// Rooms that were filled and taken. They are free again when the last holder of their bytes has dropped them.
+    spares: Vec<BytesMut>,
+    /// Whether the room is as good as used up. It grows if it is not taken.
+    full: bool,
     recent: Box<[u8; RECENT]>,
     length: usize,
 }
@@ -19,6 +27,8 @@ impl Default for Buffer {
     fn default() -> Self {
         Self {
             settled: BytesMut::new(),
+            spares: Vec::new(),
+            full: false,
             recent: Box::new([0; RECENT]),
             length: 0,
         }
@@ -34,6 +44,12 @@ impl fmt::Debug for Buffer {
 impl Buffer {
     pub(super) fn len(&self) -> usize {
         self.settled.len() + self.length
+    }
+
+    /// Whether it is time to take what there is.
+    #[inline(always)]
+    pub(super) fn full(&self) -> bool {
+        self.full
     }
 
     pub(super) fn clear(&mut self) {
@@ -100,16 +116,38 @@ impl Buffer {
         }
     }
 
-    /// Takes all bytes. The room comes back when the last holder of them drops them.
+    /// Takes all bytes.
     pub(super) fn take(&mut self) -> Bytes {
         self.settle();
-        self.settled.split().freeze()
+        let bytes = self.settled.split().freeze();
+        if mem::take(&mut self.full) {
+            let used = mem::take(&mut self.settled);
+            if self.spares.len() < SPARES {
+                self.spares.push(used);
+            }
+        }
+        bytes
     }
 
     #[cold]
     fn settle(&mut self) {
+        self.make_room();
         self.settled.extend_from_slice(&self.recent[..self.length]);
         self.length = 0;
+        // A line may be under way, and what is recent when it ends has to fit as well.
+        self.full = self.settled.capacity() - self.settled.len() < 2 * RECENT;
+    }
+
+    /// Sees to it that there is a room: a spare one that is free again, or a new one.
+    fn make_room(&mut self) {
+        if self.settled.capacity() != 0 {
+            return;
+        }
+        let free = self.spares.iter_mut().position(|spare| spare.try_reclaim(ROOM));
+        self.settled = match free {
+            Some(place) => self.spares.swap_remove(place),
+            None => BytesMut::with_capacity(ROOM),
+        };
     }
 }
 

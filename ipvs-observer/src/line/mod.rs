@@ -22,9 +22,13 @@ use buffer::Buffer;
 use escape::{Escape, Escaped};
 
 /// Encodes the lines of one gather after the other.
+///
+/// All are kept until they are taken, or handed out in pieces as they are encoded, so that a large table's lines are
+/// not all there at one time where their reader keeps up.
 #[derive(Debug, Default)]
 pub struct Encoder {
     buffer: Buffer,
+    reader: Reader,
     lines: u64,
     unsigned: bool,
     /// A time, and the end of a line that has it.
@@ -38,6 +42,15 @@ impl Encoder {
         Self {
             unsigned,
             ..Self::default()
+        }
+    }
+
+    /// The same, that hands out its lines: some hundred KiB at a time, as soon as these are encoded, and the rest at
+    /// [`Encoder::finish`].
+    pub fn handing_out(unsigned: bool, reader: impl FnMut(Bytes) + Send + 'static) -> Self {
+        Self {
+            reader: Reader(Some(Box::new(reader))),
+            ..Self::new(unsigned)
         }
     }
 
@@ -67,9 +80,17 @@ impl Encoder {
         self.buffer.len()
     }
 
-    /// Takes the finished lines. The room comes back when the last holder of the bytes drops them.
+    /// Takes the finished lines that were not handed out. The room comes back when the last holder of the bytes drops them.
     pub fn take(&mut self) -> Bytes {
         self.buffer.take()
+    }
+
+    /// Hands out the finished lines, if they are handed out.
+    #[cold]
+    pub fn finish(&mut self) {
+        if let Some(reader) = &mut self.reader.0 {
+            reader(self.buffer.take());
+        }
     }
 
     /// Ends a line with its time, which most lines of a gather share.
@@ -78,7 +99,9 @@ impl Encoder {
         let (known, end, length) = &mut self.end;
         if *known != timestamp || *length == 0 {
             end[0] = b' ';
-            *length = 1 + digits(&mut end[1..], timestamp);
+            *length = 1 + end[1..]
+                .first_chunk_mut()
+                .map_or(0, |room| digits(room, timestamp));
             end[*length] = b'\n';
             *length += 1;
             *known = timestamp;
@@ -87,6 +110,16 @@ impl Encoder {
             room.copy_from_slice(end);
             *length
         });
+    }
+}
+
+/// Who is handed the lines, if anybody is.
+#[derive(Default)]
+struct Reader(Option<Box<dyn FnMut(Bytes) + Send>>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "a reader" } else { "nobody" })
     }
 }
 
@@ -287,23 +320,24 @@ impl Line<'_> {
         }
         self.encoder.end(timestamp.min(LAST_TIME));
         self.encoder.lines += 1;
+        if self.encoder.buffer.full() {
+            self.encoder.finish();
+        }
         self.start = self.encoder.buffer.len();
     }
 
     // Keys are literals where these are called: inlined, their copies have a known length and take a few
-    // instructions each. Most counters of most servers are 0, and that is written without a conversion.
+    // instructions each.
     #[inline(always)]
     fn number(&mut self, key: &str, value: u64, suffix: u8) {
         debug_assert!(Escape::Key.needless(key), "{key} is a name of ours");
         let separator = self.separator();
         self.encoder.buffer.put::<ROOM>(|room| {
             let start = frame(room, separator, key);
-            if value == 0 {
-                room[start] = b'0';
-                room[start + 1] = suffix;
-                return start + 2;
-            }
-            let end = start + digits(&mut room[start..], value);
+            let end = start
+                + room[start..]
+                    .first_chunk_mut()
+                    .map_or(0, |room| digits(room, value));
             room[end] = suffix;
             end + 1
         });
@@ -330,6 +364,8 @@ impl Line<'_> {
 const LAST_TIME: u64 = i64::MAX as u64 - 1;
 /// The longest key, the longest number, and what is around them.
 const ROOM: usize = LONGEST_KEY + 24;
+/// Those of 2^64−1.
+const DIGITS: usize = 20;
 const LONGEST_KEY: usize = 40;
 
 /// Writes a separator, a key and an equals sign; returns where they end.
@@ -343,23 +379,37 @@ fn frame(room: &mut [u8; ROOM], separator: u8, key: &str) -> usize {
     length + 2
 }
 
-/// Writes a number's digits; returns how many they are, at most twenty.
-#[inline(never)]
-fn digits(room: &mut [u8], value: u64) -> usize {
-    // The greater part of all numbers, which need no copy of a length that is not known.
-    if value < 100 {
-        let (tens, ones) = (b'0' + (value / 10) as u8, b'0' + (value % 10) as u8);
-        if value < 10 {
-            room[0] = ones;
-            return 1;
-        }
-        room[..2].copy_from_slice(&[tens, ones]);
-        return 2;
+/// Writes a number's digits; returns how many they are. What is behind them is as it happens to be.
+#[inline(always)]
+fn digits(room: &mut [u8; DIGITS], value: u64) -> usize {
+    // The greater part of all numbers.
+    if value < 10 {
+        room[0] = b'0' + value as u8;
+        return 1;
     }
+    more_digits(room, value)
+}
+
+#[inline(never)]
+fn more_digits(room: &mut [u8; DIGITS], value: u64) -> usize {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(value).as_bytes();
-    room[..digits.len()].copy_from_slice(digits);
-    digits.len()
+    let length = digits.len();
+    // Pieces of known lengths that overlap: a copy of any length takes a call.
+    if let (Some(first), Some(last)) = (digits.first_chunk::<8>(), digits.last_chunk::<8>()) {
+        room[..8].copy_from_slice(first);
+        if let Some(middle) = digits.get(8..16) {
+            room[8..16].copy_from_slice(middle);
+        }
+        room[length - 8..length].copy_from_slice(last);
+    } else if let (Some(first), Some(last)) = (digits.first_chunk::<4>(), digits.last_chunk::<4>()) {
+        room[..4].copy_from_slice(first);
+        room[length - 4..length].copy_from_slice(last);
+    } else if let (Some(first), Some(last)) = (digits.first_chunk::<2>(), digits.last_chunk::<2>()) {
+        room[..2].copy_from_slice(first);
+        room[length - 2..length].copy_from_slice(last);
+    }
+    length
 }
 
 /// Appends a separator, a key and an equals sign.
@@ -369,7 +419,7 @@ fn append_framed(buffer: &mut Buffer, separator: u8, key: &str) {
 }
 
 fn append_number(buffer: &mut Buffer, value: u64) {
-    buffer.put::<20>(|room| digits(room, value));
+    buffer.put::<DIGITS>(|room| digits(room, value));
 }
 
 /// The digits of a byte with a dot behind them, and how many they are with it.
@@ -422,6 +472,30 @@ mod tests {
             "m,a=x,b=7 n=5i,t=true,s=\"q\",f=0.25,z=1i 1700000000000000000\n"
         );
         assert_eq!(encoder.lines(), 1);
+    }
+
+    #[test]
+    fn lines_that_are_handed_out_are_whole_in_order_and_not_all_kept() {
+        use std::sync::mpsc;
+        let (sender, pieces) = mpsc::channel();
+        let mut given = Encoder::handing_out(false, move |lines| drop(sender.send(lines)));
+        let mut kept = Encoder::new(false);
+        for gather in 1..4 {
+            for number in 0..20_000 {
+                for encoder in [&mut given, &mut kept] {
+                    let mut line = encoder.line("m");
+                    line.tag("text", "x".repeat(number % 700))
+                        .unsigned("n", number as u64);
+                    line.end(gather);
+                }
+                assert!(given.pending() < 300_000);
+            }
+            given.finish();
+            let pieces: Vec<Bytes> = pieces.try_iter().collect();
+            assert!(pieces.len() > 20 && pieces.iter().all(|piece| piece.ends_with(b"\n")));
+            assert!(pieces.iter().all(|piece| piece.len() <= 256 << 10));
+            assert_eq!(pieces.concat(), kept.take());
+        }
     }
 
     #[test]

@@ -122,9 +122,14 @@ impl Lane {
         Ok(Self { target, shared })
     }
 
-    /// Hands over a batch of whole lines.
-    pub(super) fn send(&self, batch: Bytes) {
-        self.shared.lock().backlog.push(batch);
+    /// Begins a batch.
+    pub(super) fn begin(&self) {
+        self.shared.lock().backlog.begin();
+    }
+
+    /// Hands over whole lines of the batch.
+    pub(super) fn add(&self, lines: Bytes) {
+        self.shared.lock().backlog.push(lines);
         self.shared.changed.notify_all();
     }
 

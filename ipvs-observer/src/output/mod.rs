@@ -40,11 +40,24 @@ impl Outputs {
         Ok(Self { lanes, gone })
     }
 
-    /// Hands whole lines to every output. Never waits.
-    pub fn send(&self, lines: &Bytes) {
+    /// Begins a batch of lines. The newest is kept whole, however long it is, for an output that is away.
+    pub fn begin(&self) {
         for lane in &self.lanes {
-            lane.send(lines.clone());
+            lane.begin();
         }
+    }
+
+    /// Hands whole lines of the batch to every output. Never waits.
+    pub fn add(&self, lines: &Bytes) {
+        for lane in &self.lanes {
+            lane.add(lines.clone());
+        }
+    }
+
+    /// Hands whole lines that are a batch to every output. Never waits.
+    pub fn send(&self, lines: &Bytes) {
+        self.begin();
+        self.add(lines);
     }
 
     /// Comes when the reader of standard output went away: nobody wants more lines, and that is a quiet end.

@@ -1,9 +1,8 @@
-//! One gather: read, join, encode.
+//! One gather: read, join, encode, hand out.
 
-use std::{fs, thread, time::Instant};
+use std::{fs, sync::Arc, thread, time::Instant};
 
 use anyhow::Context;
-use bytes::Bytes;
 
 use super::{
     namespace::{Namespace, wanted},
@@ -14,7 +13,7 @@ use crate::{
     line::Encoder,
     log,
     model::{Activity, Netns},
-    output,
+    output::Outputs,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
     probe::{ProbeMode, ProbeSettings, Probes, Tell},
     settings::{self, Precision, ServiceSpec},
@@ -31,12 +30,15 @@ pub(super) struct Gatherer {
     activity: Activity,
     points: Points,
     encoder: Encoder,
+    outputs: Arc<Outputs>,
 }
 
 impl Gatherer {
+    /// Prepares to gather for `outputs`.
+    ///
     /// # Errors
     /// All probes are wanted, and not all are to be had.
-    pub(super) fn new(settings: &settings::Collect) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: &settings::Collect, outputs: Arc<Outputs>) -> anyhow::Result<Self> {
         let namespaces = namespaces(&settings.namespaces)?;
         let mode = settings.probes_wanted();
         let probes = (mode != ProbeMode::Off).then(|| {
@@ -64,14 +66,20 @@ impl Gatherer {
             probes,
             activity: Activity::default(),
             points: Points::new(settings.schema, None),
-            encoder: Encoder::new(settings.unsigned),
+            encoder: {
+                let outputs = Arc::clone(&outputs);
+                Encoder::handing_out(settings.unsigned, move |lines| outputs.add(&lines))
+            },
+            outputs,
         })
     }
 
-    /// Gathers and returns the lines. `skipped`: ticks left out so far; `outputs`: what became of earlier lines.
-    pub(super) fn gather(&mut self, skipped: u64, outputs: output::Counters) -> Bytes {
+    /// Gathers, and gives the lines to the outputs as they are encoded. `skipped`: ticks left out so far.
+    pub(super) fn gather(&mut self, skipped: u64) {
         let timestamp = self.precision.round(trigger::now());
         let begin = Instant::now();
+        let outputs = self.outputs.counters();
+        self.outputs.begin();
         self.read_tables();
         self.read_probes();
         let probes = self.probe_health();
@@ -117,7 +125,7 @@ impl Gatherer {
             };
             self.points.observer(&mut self.encoder, &observer, timestamp);
         }
-        self.encoder.take()
+        self.encoder.finish();
     }
 
     /// The program's own namespace is read here; others side by side, each in a thread that ends in it.
