@@ -71,14 +71,63 @@ const ALL: [Place; 15] = [
 ];
 const LENGTH: usize = STATS64.at + STATS64.length as usize;
 
+/// The headers at their places, and nothing between them.
+const HEADERS: [u8; LENGTH] = {
+    let mut headers = [0; LENGTH];
+    let mut place = 0;
+    while place < ALL.len() {
+        put(&mut headers, &ALL[place], ALL[place].length, ALL[place].kind);
+        place += 1;
+    }
+    let mut number = 0;
+    while number < 10 {
+        put(&mut headers, &statistic(number), 12, number as u16 + 1);
+        number += 1;
+    }
+    headers
+};
+/// What of the bytes is headers.
+const MASK: [u8; LENGTH] = {
+    let mut mask = [0; LENGTH];
+    let mut place = 0;
+    while place < ALL.len() {
+        put(&mut mask, &ALL[place], u16::MAX, u16::MAX);
+        place += 1;
+    }
+    let mut number = 0;
+    while number < 10 {
+        put(&mut mask, &statistic(number), u16::MAX, u16::MAX);
+        number += 1;
+    }
+    mask
+};
+
+const fn put(bytes: &mut [u8; LENGTH], place: &Place, length: u16, kind: u16) {
+    let ([l0, l1], [k0, k1]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+    bytes[place.at] = l0;
+    bytes[place.at + 1] = l1;
+    bytes[place.at + 2] = k0;
+    bytes[place.at + 3] = k1;
+}
+
+/// One of the statistics of 64 bits, within them.
+const fn statistic(number: usize) -> Place {
+    Place {
+        at: STATS64.at + HEADER + number * 12,
+        length: 12,
+        kind: number as u16 + 1,
+    }
+}
+
 /// A destination, if it is written as usual.
 pub(super) fn destination(bytes: &[u8]) -> Option<Destination> {
     let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
-    let mut usual = true;
-    for place in &ALL {
-        usual &= header(bytes, place.at) == (place.length, place.kind);
+    // Which header is another does not matter, so that all are looked at sixteen bytes at a time.
+    let mut different = 0;
+    for at in 0..LENGTH {
+        different |= (bytes[at] ^ HEADERS[at]) & MASK[at];
     }
-    if !usual {
+    if different != 0 {
         return None;
     }
     let kind = TunnelKind::from_kernel(bytes[TUNNEL_KIND.at + HEADER]);
@@ -102,14 +151,8 @@ pub(super) fn destination(bytes: &[u8]) -> Option<Destination> {
         active: u32::from_ne_bytes(payload(bytes, &ACTIVE)),
         inactive: u32::from_ne_bytes(payload(bytes, &INACTIVE)),
         persistent: u32::from_ne_bytes(payload(bytes, &PERSISTENT)),
-        stats: stats(&payload::<WIDE>(bytes, &STATS64))?,
+        stats: statistics(|number| u64::from_ne_bytes(payload(bytes, &statistic(number)))),
     })
-}
-
-#[inline]
-fn header(bytes: &[u8; LENGTH], at: usize) -> (u16, u16) {
-    let [l0, l1, k0, k1] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-    (u16::from_ne_bytes([l0, l1]), u16::from_ne_bytes([k0, k1]))
 }
 
 /// The places are within the bytes, which the compiler sees.
@@ -130,30 +173,24 @@ pub(super) fn stats(block: &[u8]) -> Option<Stats> {
         usual &= (u16::from_ne_bytes([l0, l1]), u16::from_ne_bytes([k0, k1])) == (12, kind);
         *value = u64::from_ne_bytes(*number);
     }
-    let [
-        connections,
-        pkts_in,
-        pkts_out,
-        bytes_in,
-        bytes_out,
-        cps,
-        pps_in,
-        pps_out,
-        bps_in,
-        bps_out,
-    ] = values;
-    usual.then_some(Stats {
-        connections,
-        pkts_in,
-        pkts_out,
-        bytes_in,
-        bytes_out,
-        cps,
-        pps_in,
-        pps_out,
-        bps_in,
-        bps_out,
-    })
+    usual.then(|| statistics(|number| values[number]))
+}
+
+/// The statistics, in the order of their types.
+#[inline]
+fn statistics(value: impl Fn(usize) -> u64) -> Stats {
+    Stats {
+        connections: value(0),
+        pkts_in: value(1),
+        pkts_out: value(2),
+        bytes_in: value(3),
+        bytes_out: value(4),
+        cps: value(5),
+        pps_in: value(6),
+        pps_out: value(7),
+        bps_in: value(8),
+        bps_out: value(9),
+    }
 }
 
 #[cfg(test)]
