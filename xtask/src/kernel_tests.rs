@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The test target, in ipvs-observer/Cargo.toml.
-const TARGET: &str = "kernel";
+pub(crate) const TARGET: &str = "kernel";
 /// Tests of the program's own patience, the same on any kernel: they run on the lab's usual one.
 const ONCE: &str = "endurance::";
 /// Where the guest has it.

@@ -15,6 +15,7 @@ mod needs;
 mod package;
 mod process;
 mod progress;
+mod soak;
 mod test;
 mod toolchain;
 mod workspace;
@@ -50,6 +51,8 @@ enum Task {
     Dependencies,
     /// Give hostile bytes to whatever reads bytes, under libFuzzer
     Fuzz(fuzz::Args),
+    /// Let everything happen to the program at random, for as long as is said, in the lab
+    Soak(soak::Args),
     /// Run every check there is
     Test(test::Args),
     /// Make the Debian package and the tarball, in target/dist
@@ -79,6 +82,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::EndToEnd(args) => end_to_end::alone(args),
         Task::Dependencies => dependencies::command(),
         Task::Fuzz(args) => fuzz::command(&args),
+        Task::Soak(args) => soak::command(&args),
         Task::Test(args) => test::all(&args),
         Task::Dist(args) => dist::make(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor => doctor::report(),

@@ -18,13 +18,14 @@ use crate::{
     needs::{self, Purpose},
     package, process,
     progress::say,
+    soak,
     workspace::Workspace,
 };
 
 /// `test`'s arguments.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Only this kernel of the lab; repeatable. The run from end to end is made on 6.12
+    /// Only this kernel of the lab; repeatable. The long run and the one from end to end are made on 6.12
     #[arg(long, value_name = "SERIES", conflicts_with = "no_lab")]
     kernel: Vec<Series>,
     /// Everything but the lab
@@ -122,6 +123,11 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
             &kernels,
             Duration::from_secs(args.timeout),
         ));
+        if let Some(series) = soak::kernel_of(&kernels) {
+            outcomes.push(stage("a long run, for two minutes", || {
+                soak::stage(&workspace, series)
+            }));
+        }
         if let Some(series) = end_to_end::kernel_of(&kernels) {
             outcomes.push(stage("end to end, with InfluxDB and dashboard", || {
                 end_to_end::run(&workspace, series, Duration::from_secs(args.timeout))

@@ -65,7 +65,7 @@ fn state(gather: &[Line]) -> (&str, &str) {
 }
 
 /// Whether this kernel lets the probes tell services apart.
-fn telling() -> bool {
+pub fn telling() -> bool {
     std::path::Path::new("/sys/kernel/btf/ip_vs").exists()
 }
 
@@ -161,7 +161,7 @@ impl Trace {
 }
 
 /// Takes IPVS away. While probes are being attached, each for a moment has a reference of the module.
-fn remove() {
+pub fn remove() {
     let begin = Instant::now();
     while !try_unload() {
         assert!(begin.elapsed() < Duration::from_secs(30), "something holds it");
@@ -335,7 +335,7 @@ fn a_stopped_process_leaves_gathers_out_and_counts_them_and_loses_no_pick() {
 }
 
 /// Kprobes that are in place, and BPF programs and maps that are loaded.
-fn in_the_kernel() -> (usize, usize, usize) {
+pub fn in_the_kernel() -> (usize, usize, usize) {
     let count = |script: &str| -> usize {
         let output = Command::new("sh").args(["-c", script]).output().expect("sh");
         let text = String::from_utf8(output.stdout).expect("text");

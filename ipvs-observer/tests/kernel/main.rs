@@ -19,6 +19,7 @@ mod observer;
 mod privilege;
 mod scale;
 mod scheduler;
+mod soak;
 mod states;
 mod trace;
 mod traffic;

@@ -21,7 +21,7 @@ use crate::traffic;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Does something as the client.
-pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static CLIENT: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
     let client = CLIENT.get_or_init(|| Mutex::new(start()));
     let (sender, receiver) = mpsc::channel();
@@ -63,7 +63,7 @@ fn start() -> Sender<Job> {
     jobs
 }
 
-pub(super) fn shell(script: &str) {
+pub fn shell(script: &str) {
     assert!(
         Command::new("sh")
             .args(["-euc", script])
@@ -75,14 +75,14 @@ pub(super) fn shell(script: &str) {
 }
 
 /// Connections, one after the other, that stay open as long as they are held.
-pub(super) fn connect(address: &str, times: usize) -> Vec<TcpStream> {
+pub fn connect(address: &str, times: usize) -> Vec<TcpStream> {
     let address = address.to_owned();
     run(move || (0..times).map(|_| traffic::connect(&address)).collect())
 }
 
 /// Datagrams that nobody answers, each one packet: a connection that is refused while it is begun is tried twice
 /// when both ends are on one machine.
-pub(super) fn send(address: &str, times: usize) {
+pub fn send(address: &str, times: usize) {
     let address = address.to_owned();
     run(move || {
         for _ in 0..times {
@@ -100,18 +100,18 @@ pub(super) fn send(address: &str, times: usize) {
 
 /// Datagrams there and back, each from a port that no other comes from: IPVS takes datagrams between the same
 /// ends for one connection, even of a service that is gone.
-pub(super) fn ask(address: &str, times: usize) {
+pub fn ask(address: &str, times: usize) {
     let address = address.to_owned();
     run(move || (0..times).for_each(|_| ask_from(&address, next_port())));
 }
 
-pub(super) fn next_port() -> u16 {
+pub fn next_port() -> u16 {
     static PORT: AtomicU16 = AtomicU16::new(20000);
     PORT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// One datagram there and back, from where the thread is.
-pub(super) fn ask_from(address: &str, port: u16) {
+pub fn ask_from(address: &str, port: u16) {
     let address: SocketAddr = address.parse().expect("an address");
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),

@@ -4,7 +4,7 @@
 //! counters along in the kernel.
 
 mod changes;
-mod client;
+pub mod client;
 mod namespaces;
 mod overload;
 mod picks;
@@ -129,7 +129,7 @@ fn named(key: &ServiceKey) -> String {
     }
 }
 
-fn endpoint(key: &DestinationKey) -> String {
+pub fn endpoint(key: &DestinationKey) -> String {
     SocketAddr::new(key.address.ip(), key.port).to_string()
 }
 
@@ -152,14 +152,14 @@ fn kernel_connections(service: &str, expected: u64) -> BTreeMap<String, u64> {
     }
 }
 
-fn modprobe(module: &str) -> bool {
+pub fn modprobe(module: &str) -> bool {
     Command::new("modprobe")
         .arg(module)
         .output()
         .is_ok_and(|output| output.status.success())
 }
 
-fn rmmod(module: &str) -> bool {
+pub fn rmmod(module: &str) -> bool {
     Command::new("rmmod")
         .arg(module)
         .output()
@@ -167,7 +167,7 @@ fn rmmod(module: &str) -> bool {
 }
 
 /// Three real servers that answer on port 7000.
-fn real_servers() {
+pub fn real_servers() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         traffic::addresses();

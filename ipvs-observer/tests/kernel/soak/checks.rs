@@ -1,0 +1,141 @@
+//! Moments of rest, at which everything is held against what it should be.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{QUIET, Soak, footprint};
+use crate::{
+    ipvsadm,
+    observer::{of, only, service},
+    support::lines::Line,
+    watched::PATIENCE,
+};
+
+impl Soak {
+    /// What the trace told of, and what it told to be lost, is what was made.
+    pub(super) fn account(&mut self) {
+        let begin = Instant::now();
+        let count = self.made.len() as u64;
+        let sum = |soak: &Self| {
+            let told = soak.traced.told();
+            (told.sources.len() as u64, told.lost_decisions - soak.lost_before)
+        };
+        while {
+            let (seen, lost) = sum(self);
+            seen + lost < count && begin.elapsed() < Duration::from_secs(15)
+        } {
+            thread::sleep(Duration::from_millis(50));
+        }
+        // And not more than that.
+        thread::sleep(QUIET);
+        let (seen, lost) = sum(self);
+        assert_eq!(
+            seen + lost,
+            count,
+            "{seen} seen, {lost} lost; the kernel left out {} runs of the trace's programs",
+            footprint::runs_left_out(self.traced.process.pid())
+        );
+        let mut told = self.traced.told();
+        let never: Vec<_> = told.sources.difference(&self.made).collect();
+        assert!(never.is_empty(), "of nobody's connection: {never:?}");
+        told.sources.clear();
+        self.lost_before = told.lost_decisions;
+        self.made.clear();
+        self.sums.made += count;
+        self.sums.seen += seen;
+        self.sums.lost += lost;
+    }
+
+    /// A moment of rest, at which everything is held against what it should be.
+    pub(super) fn check(&mut self) {
+        self.sums.checks += 1;
+        self.sender.let_go();
+        self.account();
+        let table = ipvsadm::list(&["--stats", "--exact"]);
+        let begin = Instant::now();
+        loop {
+            let gather = self.collected.until("all probes", |gather| {
+                only(gather, "ipvs_observer").text("status") == "ok"
+            });
+            match self.counters(&gather, &table) {
+                Ok(counted) => {
+                    self.sums.counted += counted;
+                    break;
+                }
+                Err(error) => assert!(
+                    begin.elapsed() < Duration::from_secs(6),
+                    "{error}; the kernel left out {} runs of collect's programs",
+                    footprint::runs_left_out(self.collected.process.pid())
+                ),
+            }
+        }
+        self.descriptors();
+    }
+
+    /// Holds a gather against the kernel's own counters.
+    fn counters(&self, gather: &[Line], table: &BTreeMap<String, ipvsadm::Entry>) -> Result<u64, String> {
+        let mut counted = 0;
+        // A run that the kernel left out, and said so, may be a pick or two that is not counted.
+        let health = only(gather, "ipvs_observer");
+        let field = "probe_runs_missed";
+        let missed = if health.fields.contains_key(field) {
+            health.number(field)
+        } else {
+            0
+        };
+        for server in &self.table.services {
+            let name = server.name();
+            let entry = table
+                .get(&name)
+                .ok_or_else(|| format!("{name} is not in the table"))?;
+            let connections = entry.numbers()[0];
+            let line = of(gather, "ipvs_virtual_server")
+                .find(|line| service(line, "") == name)
+                .ok_or_else(|| format!("{name} is not in the gather"))?;
+            let told = line.number("schedule_picks") + line.number("template_hits");
+            if !(told..=told + missed).contains(&connections) {
+                return Err(format!(
+                    "{name} has {connections} connections, and counts {told}: {line:?}"
+                ));
+            }
+            counted += connections;
+            if !server.untouched || !server.picks_alone() {
+                continue;
+            }
+            for real in of(gather, "ipvs_real_server").filter(|line| service(line, "virtual_") == name) {
+                let to = format!("{}:{}", real.tag("address"), real.tag("port"));
+                let kernel = ipvsadm::numbers(&entry.destinations[&to])[0];
+                let picks = real.number("picks");
+                if !(picks..=picks + missed).contains(&kernel) {
+                    return Err(format!(
+                        "{name} -> {to} has {kernel} connections, and {picks} picks"
+                    ));
+                }
+            }
+        }
+        Ok(counted)
+    }
+
+    /// As many descriptors are open as ever when everything is there.
+    fn descriptors(&mut self) {
+        let count = |soak: &Self| {
+            [soak.collected.process.pid(), soak.traced.process.pid()].map(footprint::descriptors)
+        };
+        let begin = Instant::now();
+        let Some(usual) = self.descriptors else {
+            self.descriptors = Some(count(self));
+            return;
+        };
+        while count(self) != usual {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{:?} descriptors where there were {usual:?}",
+                count(self)
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}

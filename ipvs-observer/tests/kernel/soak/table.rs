@@ -1,0 +1,204 @@
+//! The table as it was made: which services there are, and with what.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::random::Random;
+use crate::ipvsadm;
+
+/// What clients reach.
+pub const ADDRESS: &str = "10.9.0.1";
+/// Schedulers that find somebody whenever a real server has a weight.
+const SURE: [&str; 4] = ["rr", "wrr", "wlc", "lc"];
+/// A hash may name one without a weight, and gives nobody then.
+const HASH: &str = "sh";
+/// The one that is always in use.
+pub const LASTING: &str = "rr";
+/// The others, whose modules may go.
+pub const PASSING: [&str; 4] = ["wrr", "wlc", "lc", HASH];
+const SERVERS: u64 = 3;
+
+/// A virtual server.
+#[derive(Clone, Debug)]
+pub struct Service {
+    udp: bool,
+    port: u16,
+    pub scheduler: &'static str,
+    extra: &'static str,
+    /// Real servers by number, with their weights.
+    weights: BTreeMap<u64, u64>,
+    /// No real server was taken away: one that comes again may bring its old counters along in the kernel.
+    pub untouched: bool,
+}
+
+impl Service {
+    fn random(random: &mut Random, port: u16) -> Self {
+        let udp = random.index(3) > 0;
+        let scheduler = if udp && random.index(5) == 0 {
+            HASH
+        } else {
+            *random.one_of(&SURE)
+        };
+        let extra = match random.index(6) {
+            0 => " -p 60",
+            1 if udp => " -o",
+            _ => "",
+        };
+        let mut weights = BTreeMap::new();
+        for number in 1..=random.between(1, SERVERS + 1) {
+            weights.insert(number, random.between(1, 8));
+        }
+        Self {
+            udp,
+            port,
+            scheduler,
+            extra,
+            weights,
+            untouched: true,
+        }
+    }
+
+    pub fn udp(&self) -> bool {
+        self.udp
+    }
+
+    pub fn address(&self) -> String {
+        format!("{ADDRESS}:{}", self.port)
+    }
+
+    /// As `ipvsadm` names it.
+    pub fn name(&self) -> String {
+        format!("{} {}", if self.udp { "UDP" } else { "TCP" }, self.address())
+    }
+
+    /// Somebody is found for each connection.
+    pub fn sure(&self) -> bool {
+        self.scheduler != HASH && self.weights.values().any(|weight| *weight > 0)
+    }
+
+    /// Each connection is a pick.
+    pub fn picks_alone(&self) -> bool {
+        self.extra != " -p 60"
+    }
+
+    fn flag(&self) -> String {
+        format!("{} {}", if self.udp { "-u" } else { "-t" }, self.address())
+    }
+
+    fn with(&self, verb: &str, number: u64, weight: u64) -> String {
+        format!("{verb} {} -r 10.8.0.{number}:7000 -m -w {weight}", self.flag())
+    }
+
+    fn rules(&self) -> String {
+        let mut rules = format!("-A {} -s {}{}\n", self.flag(), self.scheduler, self.extra);
+        for (number, weight) in &self.weights {
+            writeln!(rules, "{}", self.with("-a", *number, *weight)).expect("memory");
+        }
+        rules
+    }
+}
+
+/// The whole table.
+pub struct Table {
+    pub services: Vec<Service>,
+    port: u16,
+}
+
+/// Services that nobody connects to: they make gathers long.
+fn others() -> String {
+    let mut rules = String::new();
+    for service in 0..20 {
+        writeln!(rules, "-A -t 10.100.0.{service}:80 -s {LASTING}").expect("memory");
+        for real in 0..5 {
+            writeln!(rules, "-a -t 10.100.0.{service}:80 -r 10.200.0.{real}:80 -m").expect("memory");
+        }
+    }
+    rules
+}
+
+fn run(command: &str) {
+    ipvsadm::run(&command.split_whitespace().collect::<Vec<_>>());
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self {
+            services: Vec::new(),
+            port: 7200,
+        }
+    }
+
+    /// What was a port of a service is not one again for long.
+    fn next_port(&mut self) -> u16 {
+        self.port = if self.port == 9900 { 7200 } else { self.port + 1 };
+        self.port
+    }
+
+    pub fn clear(&mut self) {
+        ipvsadm::run(&["-C"]);
+        self.services.clear();
+    }
+
+    /// A new table in the place of the old.
+    pub fn restore(&mut self, random: &mut Random) {
+        self.services.clear();
+        for _ in 0..random.between(4, 9) {
+            let port = self.next_port();
+            self.services.push(Service::random(random, port));
+        }
+        let rules: String = self.services.iter().map(Service::rules).collect();
+        ipvsadm::restore(&(rules + &others()));
+    }
+
+    /// One change.
+    pub fn change(&mut self, random: &mut Random) {
+        let what = random.index(6);
+        if what == 0 || self.services.len() < 3 {
+            let port = self.next_port();
+            let service = Service::random(random, port);
+            service.rules().lines().for_each(run);
+            self.services.push(service);
+            return;
+        }
+        let index = random.index(self.services.len());
+        let number = random.between(1, SERVERS + 1);
+        let weight = random.between(0, 8);
+        let service = &mut self.services[index];
+        let there = service.weights.contains_key(&number);
+        match what {
+            1 => {
+                run(&format!("-D {}", service.flag()));
+                self.services.remove(index);
+            }
+            2 if service.scheduler != HASH => {
+                service.scheduler = *random.one_of(&SURE);
+                run(&format!(
+                    "-E {} -s {}{}",
+                    service.flag(),
+                    service.scheduler,
+                    service.extra
+                ));
+            }
+            3 if there => {
+                run(&format!("-d {} -r 10.8.0.{number}:7000", service.flag()));
+                service.weights.remove(&number);
+                service.untouched = false;
+            }
+            _ => {
+                let verb = if there { "-e" } else { "-a" };
+                run(&service.with(verb, number, weight));
+                service.weights.insert(number, weight);
+            }
+        }
+    }
+
+    /// Takes away every service of a scheduler, so that its module can go.
+    pub fn without(&mut self, scheduler: &str) {
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.services)
+            .into_iter()
+            .partition(|service| service.scheduler == scheduler);
+        self.services = stay;
+        for service in gone {
+            run(&format!("-D {}", service.flag()));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `soak`: everything that may befall the program, at random and for long, in the lab.
+//!
+//! It is a test of the kernel tests' binary, which the others leave out: this file says for how long and with which
+//! seed. The same, for two minutes, is a stage of `test`.
+
+use std::{
+    io,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build, kernel_tests,
+    lab::{Added, guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot, series::Series},
+    needs::{self, Purpose},
+    workspace::Workspace,
+};
+
+/// Where the guest has the tests.
+const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
+/// The test, by what its name begins with.
+const TEST: &str = "soak::";
+/// What it takes beside its time: booting, waiting for what is under way, and the end.
+const BESIDE: Duration = Duration::from_mins(5);
+/// How long it is in `test`.
+const IN_TEST: u64 = 2;
+
+/// `soak`'s arguments.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// How long
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    minutes: u64,
+    /// What happens is the same for the same seed; without, another each time
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// The kernel: one from 6.1 on, for the oldest of the matrix tells nothing by service
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    kernel: Series,
+    #[command(flatten)]
+    needs: needs::Install,
+}
+
+/// The verb.
+pub(crate) fn command(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    needs::ensure(
+        &workspace,
+        &[Purpose::Build, Purpose::Lab, Purpose::Test],
+        args.needs,
+    )?;
+    build::program(args.needs)?;
+    run(&workspace, &args.kernel, args.minutes, args.seed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stage of `test`.
+pub(crate) fn stage(workspace: &Workspace, series: &Series) -> Result<()> {
+    run(workspace, series, IN_TEST, None)
+}
+
+/// The kernel of these on which the stage is made.
+pub(crate) fn kernel_of(kernels: &[Series]) -> Option<&Series> {
+    kernels.iter().find(|series| series.is(6, 12))
+}
+
+fn run(workspace: &Workspace, series: &Series, minutes: u64, seed: Option<u64>) -> Result<()> {
+    let seed = seed.unwrap_or_else(another);
+    let tests = kernel_tests::compile(workspace, "test", kernel_tests::TARGET)?;
+    let kernel = kernel::ensure(&workspace.lab(), series, false)?;
+    println!("kernel {}, {minutes} minutes, seed {seed}", kernel.version);
+    let load = Load {
+        topology: Topology::Empty,
+        command: words(minutes, seed),
+        added: vec![Added {
+            host: tests,
+            guest: GUEST_PATH.to_owned(),
+        }],
+    };
+    let streams = Streams {
+        stdin: Box::new(io::empty()),
+        ..Streams::own()
+    };
+    let limit = Duration::from_secs(60 * minutes) + BESIDE;
+    match Boot::new(kernel, limit).run(workspace, &load, streams, || {})? {
+        0 => Ok(()),
+        status => bail!(
+            "the long run ended with status {status}; again: cargo xtask soak --kernel {series} --minutes {minutes} \
+             --seed {seed}"
+        ),
+    }
+}
+
+fn words(minutes: u64, seed: u64) -> Vec<String> {
+    let mut words = vec![
+        "env".to_owned(),
+        format!("IPVS_SOAK_MINUTES={minutes}"),
+        format!("IPVS_SOAK_SEED={seed}"),
+        GUEST_PATH.to_owned(),
+    ];
+    words.extend(["--test-threads=1", "--nocapture", "--ignored", TEST].map(str::to_owned));
+    words
+}
+
+/// A seed that nobody chose.
+fn another() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::from(now.subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_is_told_how_long_and_with_which_seed() {
+        let words = words(7, 42);
+        assert_eq!(words[..3], ["env", "IPVS_SOAK_MINUTES=7", "IPVS_SOAK_SEED=42"]);
+        assert!(words.contains(&"--ignored".to_owned()));
+    }
+
+    #[test]
+    fn it_is_a_stage_on_one_kernel_of_the_matrix() {
+        assert!(kernel_of(&crate::lab::matrix()).is_some());
+        assert!(kernel_of(&["7".parse().unwrap()]).is_none());
+    }
+}
