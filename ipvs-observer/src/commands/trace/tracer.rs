@@ -20,7 +20,7 @@ use crate::{
     output::{Outputs, Target},
     points::{Points, Schema},
     privilege,
-    probe::{ProbeMode, ProbeSettings, Probes, Tell},
+    probe::{Outlook, ProbeMode, ProbeSettings, Probes, Tell},
     settings::{self, TraceFormat},
     trace::{Filter, Json, Text},
     trigger,
@@ -188,10 +188,10 @@ impl Tracer {
             self.forward(outputs);
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                self.probes.refresh();
+                self.look_for_losses(outputs);
+                self.follow_modules(outputs);
                 self.give_up();
                 self.follow_namespaces();
-                self.look_for_losses(outputs);
             }
         }
         // What was made before the end belongs to the trace, and nothing after it: then what was seen and what was
@@ -235,6 +235,22 @@ impl Tracer {
         });
         shape.send(text, outputs);
         any
+    }
+
+    /// Attaches again where modules came or went. With `ip_vs` go the ring and the count of what was lost: what is in
+    /// them is told before, and the next count begins at nothing.
+    fn follow_modules(&mut self, outputs: &Outputs) {
+        match self.probes.look() {
+            Outlook::Same => return,
+            Outlook::Schedulers => {}
+            Outlook::Ipvs => {
+                while self.forward(outputs) {}
+                self.look_for_losses(outputs);
+                self.activity = Activity::default();
+                self.told = Lost::default();
+            }
+        }
+        self.probes.renew();
     }
 
     /// Gives up what attaching the probes needed, if it is to be given up.

@@ -18,6 +18,16 @@ use super::{
 };
 use crate::{faults::remove, ipvsadm, observer::of, scheduler, states::shell, watched::PATIENCE};
 
+/// What `ip_vs` is removed from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    AtRest,
+    /// From a trace that has more before it than it could read.
+    Flooded,
+    /// From one that reads and looks at nothing until it is done.
+    Unread,
+}
+
 impl Soak {
     /// Something at random.
     pub(super) fn act(&mut self) {
@@ -40,7 +50,11 @@ impl Soak {
             79..84 => self.namespace(),
             84..88 => self.scheduler_goes(),
             88..92 => self.clear(),
-            92..94 => self.reload(),
+            92..94 => {
+                let removals = [Removal::AtRest, Removal::Flooded, Removal::Unread];
+                let removal = *self.random.one_of(&removals);
+                self.reload(removal);
+            }
             _ => self.check(),
         }
         let pause = self.random.between(0, 500);
@@ -77,6 +91,11 @@ impl Soak {
     /// More than the ring holds while the trace does not read.
     pub(super) fn flood(&mut self) {
         self.traced.process.signal(Signal::STOP);
+        self.overrun();
+        self.traced.process.signal(Signal::CONT);
+    }
+
+    fn overrun(&mut self) {
         for _ in 0..4 {
             self.datagrams();
         }
@@ -84,7 +103,6 @@ impl Soak {
             self.sender
                 .datagrams(&service.address(), 400, false, &mut self.made);
         }
-        self.traced.process.signal(Signal::CONT);
     }
 
     pub(super) fn stop_for_a_while(&mut self) {
@@ -157,17 +175,20 @@ impl Soak {
     }
 
     /// `ip_vs` goes and comes.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self, removal: Removal) {
         self.sums.reloads += 1;
         self.sender.let_go();
-        // Mostly in the midst of it all, and at times from a rest.
-        if self.random.index(4) > 0 {
-            self.datagrams();
-            self.flood();
+        if removal != Removal::AtRest {
+            self.traced.process.signal(Signal::STOP);
+            self.overrun();
+        }
+        if removal == Removal::Flooded {
+            self.traced.process.signal(Signal::CONT);
         }
         // What is under way on another processor arrives, and that is all that is waited for.
         thread::sleep(Duration::from_millis(50));
         remove();
+        self.traced.process.signal(Signal::CONT);
         self.account();
         let pause = self.random.between(0, 3000);
         thread::sleep(Duration::from_millis(pause));

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use actions::Removal;
 use collected::{Collected, Order};
 use footprint::Memory;
 use random::Random;
@@ -40,6 +41,9 @@ const CEILING: u64 = 64 << 10;
 const PROBED: &str = "10.9.0.1:7199";
 /// When the kernel has summed up its counters, which it does every two seconds, and the trace has told what it lost.
 const QUIET: Duration = Duration::from_millis(2500);
+
+/// What happens at random, at least.
+const LEAST: Duration = Duration::from_secs(40);
 
 /// What is asked of the run.
 struct Asked {
@@ -74,7 +78,7 @@ struct Sums {
     made: u64,
     seen: u64,
     lost: u64,
-    /// Connections that collect was asked about, and those that the kernel had counted for these services.
+    /// Connections that the kernel had counted, and collect as many, at each rest anew.
     counted: u64,
     checks: u64,
     clearings: u64,
@@ -177,7 +181,7 @@ impl Soak {
         self.clear();
         self.scheduler_goes();
         self.datagrams();
-        self.reload();
+        self.reload(Removal::Unread);
         self.check();
     }
 }
@@ -201,7 +205,9 @@ fn nothing_grows_and_nothing_is_lost_unaccounted_in_a_long_run_of_everything_at_
         Memory::watch("collect", soak.collected.process.pid()),
         Memory::watch("trace", soak.traced.process.pid()),
     ];
-    while begin.elapsed() < time {
+    // At least as long as it takes to compare one part with another.
+    let end = (begin + time).max(Instant::now() + LEAST);
+    while Instant::now() < end {
         soak.act();
     }
     soak.check();
