@@ -248,6 +248,7 @@ impl Tracer {
                 self.look_for_losses(outputs);
                 self.activity = Activity::default();
                 self.told = Lost::default();
+                self.told_skipped = 0;
             }
         }
         self.probes.renew();
