@@ -5,25 +5,28 @@ use std::{
     fmt::Write as _,
     fs,
     hash::{Hash, Hasher},
-    io::{BufRead, BufReader, ErrorKind, Read},
+    io::{BufRead, BufReader, ErrorKind, Read, Write as _},
     os::unix::net::{UnixListener, UnixStream},
     process::{Child, Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{ipvsadm, observer, support::lines};
 
 const SOCKET: &str = "/tmp/endurance.sock";
 const BACKLOG: u64 = 1 << 20;
 
-/// A table of so many services with ten real servers each.
-fn table(services: usize) {
+/// A table of so many services with so many real servers each.
+fn table(services: usize, servers: usize) {
     let mut rules = String::new();
     for service in 0..services {
         let (high, low) = (service / 250, service % 250);
         writeln!(rules, "-A -t 10.100.{high}.{low}:80 -s rr").expect("memory");
-        for real in 0..10 {
+        for real in 0..servers {
             writeln!(
                 rules,
                 "-a -t 10.100.{high}.{low}:80 -r 10.200.{high}.{real}:80 -m"
@@ -91,7 +94,7 @@ impl Reader {
 
 #[test]
 fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_counted() {
-    table(60);
+    table(60, 10);
     let _ = fs::remove_file(SOCKET);
     let target = format!("unix://{SOCKET}");
     let mut child = observer::command(&[
@@ -131,7 +134,7 @@ fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_co
     reader.read(Duration::from_secs(2), &mut seen);
     assert!(seen.len() > on_time, "it came back");
     // Stalled for much longer than the backlog lasts: 60 services make 200 KiB a gather.
-    thread::sleep(Duration::from_secs(15));
+    thread::sleep(Duration::from_mins(1));
     reader.read(Duration::from_secs(2), &mut seen);
     drop(reader);
     fs::remove_file(SOCKET).expect("gone for good");
@@ -204,7 +207,7 @@ fn listening(child: &Child) -> Duration {
 
 #[test]
 fn the_word_to_stop_is_heard_at_any_moment() {
-    table(400);
+    table(400, 10);
     let mut worst = (Duration::ZERO, Duration::ZERO);
     let mut late = Vec::new();
     for turn in 0..36 {
@@ -254,7 +257,7 @@ fn the_word_to_stop_is_heard_at_any_moment() {
 
 #[test]
 fn one_gather_of_a_large_table_is_well_within_what_telegraf_waits() {
-    table(4000);
+    table(4000, 10);
     let timed = |command: &mut Command| {
         let begin = Instant::now();
         let output = command.output().expect("it runs");
@@ -277,5 +280,110 @@ fn one_gather_of_a_large_table_is_well_within_what_telegraf_waits() {
         ours < theirs.mul_f64(1.5),
         "{ours:?} where ipvsadm took {theirs:?}"
     );
+    ipvsadm::run(&["-C"]);
+}
+
+/// The gathers of a program, by their last lines, as they come.
+fn gathers(child: &mut Child) -> mpsc::Receiver<()> {
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if line.starts_with("ipvs_observer") {
+                let _ = sender.send(());
+            }
+        }
+    });
+    receiver
+}
+
+/// The time that a program has had of the processors.
+fn worked(child: &Child) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn a_burst_of_events_while_a_gather_runs_is_one_more_gather() {
+    // Waiting for an event takes no time of a processor; a gather of this table takes much more than this.
+    const UNDER_WAY: Duration = Duration::from_millis(50);
+    table(4000, 10);
+    for trigger in ["stdin", "sigusr1"] {
+        let mut child = observer::command(&["collect", "--trigger", trigger, "--probes", "off"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ipvs-observer is in the lab's PATH");
+        listening(&child);
+        let mut stdin = child.stdin.take().expect("piped");
+        let gathers = gathers(&mut child);
+        let pid = Pid::from_child(&child);
+        let mut fire = |times: usize| {
+            if trigger == "stdin" {
+                stdin.write_all(&vec![b'\n'; times]).expect("it reads");
+            } else {
+                (0..times).for_each(|_| kill_process(pid, Signal::USR1).expect("it runs"));
+            }
+        };
+        let next = |patience| gathers.recv_timeout(Duration::from_secs(patience)).is_ok();
+        fire(1);
+        assert!(next(60), "{trigger}: none for the first event");
+        assert!(!next(3), "{trigger}: two for one event");
+        let before = worked(&child);
+        let begun = Instant::now();
+        fire(1);
+        while worked(&child) < before + UNDER_WAY {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{trigger}: none begins"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        fire(20);
+        assert!(
+            gathers.try_recv().is_err(),
+            "{trigger}: the gather was over before the burst, which is to come while it runs"
+        );
+        assert!(next(60), "{trigger}: the gather under way");
+        assert!(next(60), "{trigger}: none for the burst");
+        assert!(!next(5), "{trigger}: a queue of gathers");
+        signal(&child, "-TERM");
+        assert!(child.wait().expect("it ends").success());
+    }
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_hundred_thousand_real_servers_take_no_more_than_their_table_and_one_gather_of_lines() {
+    // 23 MiB and 46 MiB; with readers that keep up it is less.
+    const MOST: u64 = 72 << 10;
+    table(20_000, 5);
+    let mut child = observer::command(&["collect", "--probes", "off", "--interval", "1s"])
+        .args(["--output", "stdout", "--output", "unix:///tmp/away.sock"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ipvs-observer is in the lab's PATH");
+    let gathers = gathers(&mut child);
+    for _ in 0..3 {
+        gathers.recv_timeout(Duration::from_mins(2)).expect("a gather");
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .and_then(|peak| peak.trim().strip_suffix(" kB"))
+        .and_then(|peak| peak.parse().ok())
+        .expect("kilobytes");
+    println!("{peak} KiB at most");
+    assert!(peak <= MOST, "{peak} KiB");
+    signal(&child, "-TERM");
+    assert!(child.wait().expect("it ends").success());
     ipvsadm::run(&["-C"]);
 }
