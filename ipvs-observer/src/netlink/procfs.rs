@@ -14,10 +14,14 @@ const STATS: &str = "/proc/thread-self/net/ip_vs_stats";
 const RUN_ESTIMATION: &str = "/proc/sys/net/ipv4/vs/run_estimation";
 const ESTIMATION_CPUS: &str = "/proc/sys/net/ipv4/vs/est_cpulist";
 
+/// What stage of its life the module is at; absent where IPVS is built in.
+const STAGE: &str = "/sys/module/ip_vs/initstate";
+
 /// Whether IPVS is loaded, or built in. Asked here and not by resolving the netlink family, because that would
-/// have the kernel load the module, and that is the user's choice.
+/// have the kernel load the module, and that is the user's choice. A module that is being removed takes its family
+/// away before its files, and would be loaded again likewise.
 pub(super) fn present(kernel: &mut dyn Kernel) -> bool {
-    kernel.exists(TABLE)
+    kernel.exists(TABLE) && kernel.read(STAGE).map_or(true, |stage| stage.trim() == "live")
 }
 
 /// The namespace's totals.
@@ -68,7 +72,34 @@ fn parse(text: &str) -> Option<Stats> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use std::{io, time::Duration};
+
+    use super::{Kernel, STAGE, TABLE, parse, present};
+    use crate::netlink::Channel;
+
+    /// A kernel with the table's file, whose module is at some stage of its life.
+    struct At(Option<&'static str>);
+
+    impl Kernel for At {
+        fn exists(&mut self, path: &str) -> bool {
+            path == TABLE
+        }
+
+        fn read(&mut self, path: &str) -> io::Result<String> {
+            let stage = self.0.filter(|_| path == STAGE).map(|stage| format!("{stage}\n"));
+            stage.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn open(&mut self, _timeout: Duration) -> io::Result<Box<dyn Channel>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_module_that_comes_or_goes_is_not_there_and_one_built_in_is() {
+        assert!(present(&mut At(Some("live"))) && present(&mut At(None)));
+        assert!(!present(&mut At(Some("going"))) && !present(&mut At(Some("coming"))));
+    }
 
     #[test]
     fn totals_are_read_as_the_kernel_writes_them() -> Result<(), &'static str> {
