@@ -1,6 +1,7 @@
 //! InfluxDB line protocol: escaping and encoding into one reused buffer.
 //!
-//! Owns: the syntax. Keys are this program's own names and need no escape; values may hold anything. Refuses to know: which measurements there are. A line costs no allocation once the buffer has grown to a gather's size.
+//! Owns: the syntax. Keys are this program's own names and need no escape; values may hold anything. Refuses to know:
+//! which measurements there are. A line costs no allocation: rooms that were filled come back.
 
 #![allow(
     clippy::inline_always,
@@ -80,7 +81,8 @@ impl Encoder {
         self.buffer.len()
     }
 
-    /// Takes the finished lines that were not handed out. The room comes back when the last holder of the bytes drops them.
+    /// Takes the finished lines that were not handed out. The room comes back when the last holder of the bytes drops
+    /// them.
     pub fn take(&mut self) -> Bytes {
         self.buffer.take()
     }

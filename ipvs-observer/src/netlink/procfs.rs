@@ -21,7 +21,8 @@ const STAGE: &str = "/sys/module/ip_vs/initstate";
 /// have the kernel load the module, and that is the user's choice. A module that is being removed takes its family
 /// away before its files, and would be loaded again likewise.
 pub(super) fn present(kernel: &mut dyn Kernel) -> bool {
-    kernel.exists(TABLE) && kernel.read(STAGE).map_or(true, |stage| stage.trim() == "live")
+    let stage = |stage: String| matches!(stage.trim(), "coming" | "going");
+    kernel.exists(TABLE) && !kernel.read(STAGE).is_ok_and(stage)
 }
 
 /// The namespace's totals.

@@ -264,6 +264,36 @@ fn a_full_map_counts_what_it_turns_away_and_says_nothing_wrong() {
 }
 
 #[test]
+fn the_room_of_what_is_deleted_is_there_for_what_comes() {
+    /// More than there is room for, however it is rounded.
+    const TURNS: u64 = 80;
+    if Watch::whole().is_none() {
+        return;
+    }
+    let settings = ProbeSettings {
+        sizes: Sizes {
+            services: 2,
+            destinations: 2,
+            ..Sizes::default()
+        },
+        ..ProbeSettings::default()
+    };
+    let mut probes = Probes::attach(&settings);
+    let mut activity = Activity::default();
+    for turn in 1..=TURNS {
+        ipvsadm::restore("-A -u 10.9.0.1:7010 -s rr -o\n-a -u 10.9.0.1:7010 -r 10.8.0.1:7000 -m -w 1\n");
+        client::ask("10.9.0.1:7010", 3);
+        probes.read(&mut activity);
+        let picks: Vec<_> = activity.destinations.iter().map(|(_, seen)| seen.picks).collect();
+        assert_eq!((picks, activity.services.len()), (vec![3], 1), "turn {turn}");
+        ipvsadm::run(&["-C"]);
+    }
+    probes.read(&mut activity);
+    assert!(activity.destinations.is_empty() && activity.services.is_empty());
+    assert_eq!(activity.probes.turned_away, 0);
+}
+
+#[test]
 fn a_client_on_the_machine_itself_is_scheduled_in_its_own_process_and_counted_as_any() {
     let Some(mut watch) = Watch::whole() else { return };
     ipvsadm::restore(&rules("-t 10.9.0.1:7009", "rr", [1, 1, 1]));
