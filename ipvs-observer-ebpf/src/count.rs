@@ -289,7 +289,8 @@ fn duration(slot: u32, ns: u64) {
 fn clear_durations(slot: u32) {
     if let Some(none) = NO_DURATIONS.get_ptr(0) {
         // SAFETY: the lookup gave a valid pointer, and nobody writes there.
-        let _ = DURATIONS.set(slot, unsafe { &*none }, 0);
+        let none = unsafe { &*none };
+        let _ = DURATIONS.set(slot, none, 0);
     }
 }
 

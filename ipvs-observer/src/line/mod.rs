@@ -30,6 +30,7 @@ use escape::{Escape, Escaped};
 pub struct Encoder {
     buffer: Buffer,
     reader: Reader,
+    fractions: Fractions,
     lines: u64,
     unsigned: bool,
     /// A time, and the end of a line that has it.
@@ -112,6 +113,48 @@ impl Encoder {
             room.copy_from_slice(end);
             *length
         });
+    }
+}
+
+/// A fraction, written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fraction {
+    bits: u64,
+    text: [u8; FRACTION],
+    length: usize,
+}
+
+/// The last two fractions: the real servers of a service have two each, and often the same.
+#[derive(Debug, Default)]
+struct Fractions {
+    last: [Fraction; 2],
+    older: usize,
+}
+
+impl Fractions {
+    /// A number that is finite, written.
+    #[inline(always)]
+    fn of(&mut self, value: f64) -> &Fraction {
+        let bits = value.to_bits();
+        let known = |fraction: &Fraction| fraction.bits == bits && fraction.length > 0;
+        let place = self.last.iter().position(known);
+        let place = place.unwrap_or_else(|| self.write(value));
+        &self.last[place]
+    }
+
+    #[inline(never)]
+    fn write(&mut self, value: f64) -> usize {
+        let place = self.older;
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(value);
+        // A whole number is written without a fraction.
+        let text = text.strip_suffix(".0").unwrap_or(text).as_bytes();
+        let fraction = &mut self.last[place];
+        fraction.bits = value.to_bits();
+        fraction.length = text.len().min(FRACTION);
+        fraction.text[..fraction.length].copy_from_slice(&text[..fraction.length]);
+        self.older = 1 - place;
+        place
     }
 }
 
@@ -271,11 +314,11 @@ impl Line<'_> {
     pub fn float(&mut self, key: &str, value: f64) -> &mut Self {
         if value.is_finite() {
             self.key(key);
-            let mut buffer = zmij::Buffer::new();
-            let text = buffer.format_finite(value);
-            // A whole number is written without a fraction.
-            let text = text.strip_suffix(".0").unwrap_or(text);
-            self.encoder.buffer.append(text.as_bytes());
+            let Fraction { text, length, .. } = self.encoder.fractions.of(value);
+            self.encoder.buffer.put::<FRACTION>(|room| {
+                *room = *text;
+                *length
+            });
         }
         self
     }
@@ -368,6 +411,8 @@ const LAST_TIME: u64 = i64::MAX as u64 - 1;
 const ROOM: usize = LONGEST_KEY + 24;
 /// Those of 2^64−1.
 const DIGITS: usize = 20;
+/// The longest fraction: a sign, seventeen digits with a point, and an exponent of five characters.
+const FRACTION: usize = 24;
 const LONGEST_KEY: usize = 40;
 
 /// Writes a separator, a key and an equals sign; returns where they end.

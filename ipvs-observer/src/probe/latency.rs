@@ -8,13 +8,14 @@ use crate::model::Durations;
 /// deleted and added again: it counts from nothing.
 pub(super) fn between(before: &Histogram, now: &Histogram) -> Histogram {
     let mut difference = Histogram::default();
-    for (index, count) in difference.buckets.iter_mut().enumerate() {
-        *count = now.buckets[index].wrapping_sub(before.buckets[index]);
-        if *count > u32::MAX / 2 {
-            return *now;
-        }
+    let counts = before.buckets.iter().zip(&now.buckets);
+    let mut all = 0;
+    for (count, (before, now)) in difference.buckets.iter_mut().zip(counts) {
+        *count = now.wrapping_sub(*before);
+        all |= *count;
     }
-    difference
+    // The highest bit of any.
+    if all > u32::MAX / 2 { *now } else { difference }
 }
 
 /// The percentiles of an interval, whose longest call is known exactly.

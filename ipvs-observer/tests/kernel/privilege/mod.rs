@@ -112,6 +112,12 @@ fn threads(process: u32) -> Vec<Thread> {
 /// Holds that the threads of a process have at most `working`, and some have it, with nothing beside it that could
 /// come back, behind the fence.
 fn assert_reduced(process: u32, working: u64, bounding: u64) {
+    // A gather's last line is out a moment before the thread that waits for the gather gives up what that did.
+    soon(|| {
+        threads(process)
+            .iter()
+            .all(|thread| thread.set("CapEff") & !working == 0)
+    });
     let threads = threads(process);
     let held: Vec<u64> = threads.iter().map(|thread| thread.set("CapEff")).collect();
     assert!(held.contains(&working), "{held:x?}");
