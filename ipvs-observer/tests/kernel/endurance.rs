@@ -189,15 +189,15 @@ fn least(times: &[Duration]) -> Duration {
     times.iter().min().copied().expect("some")
 }
 
-/// Waits until the program takes SIGTERM itself.
-fn listening(child: &Child) -> Duration {
+/// Waits until the program takes a signal itself, and says how long that took.
+fn listening(child: &Child, signal: Signal) -> Duration {
     let begin = Instant::now();
     let path = format!("/proc/{}/status", child.id());
     loop {
         let status = fs::read_to_string(&path).expect("it runs");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.expect("a set").trim(), 16).expect("a set");
-        if caught >> 14 & 1 == 1 {
+        if caught >> (signal.as_raw() - 1) & 1 == 1 {
             return begin.elapsed();
         }
         assert!(begin.elapsed() < Duration::from_secs(5), "it never listens");
@@ -228,7 +228,7 @@ fn the_word_to_stop_is_heard_at_any_moment() {
             BufReader::new(stdout).read_to_string(&mut text).expect("text");
             text
         });
-        let heard = listening(&child);
+        let heard = listening(&child, Signal::TERM);
         thread::sleep(Duration::from_millis(delay));
         let began = Instant::now();
         signal(&child, "-TERM");
@@ -321,7 +321,13 @@ fn a_burst_of_events_while_a_gather_runs_is_one_more_gather() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("ipvs-observer is in the lab's PATH");
-        listening(&child);
+        // Its handler comes after that of the word to stop, and until then the signal ends the process.
+        let heard = if trigger == "stdin" {
+            Signal::TERM
+        } else {
+            Signal::USR1
+        };
+        listening(&child, heard);
         let mut stdin = child.stdin.take().expect("piped");
         let gathers = gathers(&mut child);
         let pid = Pid::from_child(&child);
