@@ -23,7 +23,7 @@ use crate::{
         kernel::{self, Kernel},
         mirror::Apt,
         ports::Streams,
-        qemu::Boot,
+        qemu::{Boot, Processors},
         series::Series,
     },
     needs::{self, Purpose},
@@ -52,6 +52,10 @@ pub(crate) struct Args {
     /// Let the guest's clock be the machine's and not count instructions: times scatter with the machine's load
     #[arg(long)]
     wall_clock: bool,
+    /// Give each of the guest's processors a thread, by the machine's clock: what several sockets gain. Wants a
+    /// machine with nothing else to do and many rounds; at times such a guest dies, and has to be asked again
+    #[arg(long, conflicts_with = "wall_clock")]
+    side_by_side: bool,
     /// Leave out what probes cost the path of a connection
     #[arg(long)]
     no_path: bool,
@@ -60,6 +64,16 @@ pub(crate) struct Args {
     timeout: u64,
     #[command(flatten)]
     needs: needs::Install,
+}
+
+impl Args {
+    fn processors(&self) -> Processors {
+        match (self.wall_clock, self.side_by_side) {
+            (_, true) => Processors::ThreadEach,
+            (true, false) => Processors::OneThread,
+            (false, false) => Processors::Counted,
+        }
+    }
 }
 
 fn table(text: &str) -> Result<String, String> {
@@ -85,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     build::program(args.needs)?;
     let binary = kernel_tests::compile(&workspace, "bench", "lab")?;
     let exporter = exporter(&workspace)?;
-    let mut report = Report::new(!args.wall_clock)?;
+    let mut report = Report::new(args.processors())?;
     let outcome = measure(args, &workspace, &binary, &exporter, &mut report);
     // What was measured before a failure took its time, and stands.
     io::stdout().write_all(report.text().as_bytes())?;
@@ -156,7 +170,7 @@ fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> Res
     let printed = Printed::default();
     let boot = Boot {
         memory: MEMORY,
-        count_instructions: !args.wall_clock,
+        processors: args.processors(),
         ..Boot::new(kernel.clone(), Duration::from_secs(args.timeout))
     };
     let streams = Streams {

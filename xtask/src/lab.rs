@@ -140,8 +140,13 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     let boot = qemu::Boot {
         memory: args.memory,
         userland: args.userland,
-        kvm: args.kvm,
-        count_instructions: args.count_instructions,
+        processors: if args.kvm {
+            qemu::Processors::Kvm
+        } else if args.count_instructions {
+            qemu::Processors::Counted
+        } else {
+            qemu::Processors::OneThread
+        },
         ..qemu::Boot::new(kernel, Duration::from_secs(args.timeout))
     };
     let load = initramfs::Load {

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::process;
+use crate::{lab::qemu::Processors, process};
 
 /// The way that the others are held against.
 const FLOOR: &str = "raw dump";
@@ -14,7 +14,7 @@ const FLOOR: &str = "raw dump";
 pub(crate) struct Report {
     machine: String,
     emulator: String,
-    counts_instructions: bool,
+    processors: Processors,
     gathers: Vec<Value>,
     path: Vec<Value>,
     path_text: String,
@@ -22,7 +22,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Of measurements made on this machine.
-    pub(crate) fn new(counts_instructions: bool) -> Result<Self> {
+    pub(crate) fn new(processors: Processors) -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus
             .lines()
@@ -35,7 +35,7 @@ impl Report {
         Ok(Self {
             machine: format!("{model}, {cores} cores"),
             emulator: version.lines().next().unwrap_or_default().to_owned(),
-            counts_instructions,
+            processors,
             gathers: Vec::new(),
             path: Vec::new(),
             path_text: String::new(),
@@ -110,10 +110,12 @@ impl Report {
     }
 
     fn about(&self) -> String {
-        let clock = if self.counts_instructions {
-            "the guest's clock counts instructions, one a nanosecond"
-        } else {
-            "the guest's clock is the machine's"
+        let clock = match self.processors {
+            Processors::Counted => "the guest's clock counts instructions, one a nanosecond",
+            Processors::OneThread | Processors::Kvm => "the guest's clock is the machine's",
+            Processors::ThreadEach => {
+                "a thread for each of the guest's two processors, and its clock is the machine's"
+            }
         };
         format!("{} on {}; {clock}", self.emulator, self.machine)
     }
@@ -122,7 +124,8 @@ impl Report {
         let all = json!({
             "machine": self.machine,
             "emulator": self.emulator,
-            "clock": if self.counts_instructions { "instructions" } else { "wall" },
+            "clock": if self.processors == Processors::Counted { "instructions" } else { "wall" },
+            "side_by_side": self.processors == Processors::ThreadEach,
             "gathers": self.gathers,
             "path": self.path,
         });
@@ -152,7 +155,7 @@ mod tests {
         let mut report = Report {
             machine: String::new(),
             emulator: String::new(),
-            counts_instructions: true,
+            processors: Processors::Counted,
             gathers: Vec::new(),
             path: Vec::new(),
             path_text: String::new(),

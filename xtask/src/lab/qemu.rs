@@ -23,6 +23,22 @@ use crate::{process, workspace::Workspace};
 
 /// How much of the console an error shows.
 const CONSOLE_LINES: usize = 40;
+
+/// What runs the guest's two processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Processors {
+    /// The host's own, by /dev/kvm.
+    Kvm,
+    /// One thread that emulates both. With a thread each, qemu 7.2 at times goes on with a stale instruction where the
+    /// other processor has just patched kernel code (static keys), and one boot in ten dies of it. Booting takes no
+    /// longer.
+    OneThread,
+    /// The same, and the guest's clock counts its instructions.
+    Counted,
+    /// A thread each, with what that brings.
+    ThreadEach,
+}
+
 /// A machine to boot.
 #[derive(Debug, Clone)]
 pub(crate) struct Boot {
@@ -30,9 +46,7 @@ pub(crate) struct Boot {
     pub(crate) userland: Userland,
     /// MiB.
     pub(crate) memory: u32,
-    pub(crate) kvm: bool,
-    /// The guest's clock counts instructions.
-    pub(crate) count_instructions: bool,
+    pub(crate) processors: Processors,
     /// From the start of qemu to the command's end.
     pub(crate) limit: Duration,
 }
@@ -44,8 +58,7 @@ impl Boot {
             kernel,
             userland: Userland::Tools,
             memory: 1500,
-            kvm: false,
-            count_instructions: false,
+            processors: Processors::OneThread,
             limit,
         }
     }
@@ -101,11 +114,13 @@ impl Boot {
         let mut command = process::command("setpriv");
         command.args(["--pdeathsig", "TERM"]).arg("qemu-system-x86_64");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        // One thread for both processors: with a thread each, qemu 7.2 at times goes on with a stale
-        // instruction where the other processor has just patched kernel code (static keys), and one boot
-        // in ten dies of it. Booting takes no longer.
-        command.args(["-accel", if self.kvm { "kvm" } else { "tcg,thread=single" }]);
-        if self.count_instructions {
+        let accelerator = match self.processors {
+            Processors::Kvm => "kvm",
+            Processors::OneThread | Processors::Counted => "tcg,thread=single",
+            Processors::ThreadEach => "tcg,thread=multi",
+        };
+        command.args(["-accel", accelerator]);
+        if self.processors == Processors::Counted {
             command.args(["-icount", "shift=0,sleep=off"]);
         }
         command.args(["-smp", "2", "-m", &self.memory.to_string()]);
