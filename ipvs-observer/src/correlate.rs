@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Address, DestinationKey, Family, Forward, Name, Service, ServiceFlags, Snapshot, Stats,
+        Address, DestinationKey, Family, Forward, Listing, Name, Service, ServiceFlags, Snapshot, Stats,
     };
 
     const NETNS: Netns = Netns(7);
@@ -89,7 +89,7 @@ mod tests {
 
     fn snapshot(weights: &[u32]) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        let place = snapshot.push_service(Service {
+        snapshot.push_service(Service {
             key: SERVICE,
             scheduler: Name::from("wrr"),
             flags: ServiceFlags(0),
@@ -98,9 +98,10 @@ mod tests {
             persistence_engine: Name::default(),
             stats: Stats::default(),
         });
-        snapshot.begin_destinations(place);
+        let (servers, parts) = snapshot.to_list(1);
+        let mut listing = Listing::begin(&mut servers[0], &mut parts[0]);
         for (last, &weight) in (1..).zip(weights) {
-            snapshot.push_destination(Destination {
+            listing.push(Destination {
                 key: destination(last),
                 forward: Forward::Masquerade,
                 tunnel: None,
@@ -113,7 +114,7 @@ mod tests {
                 stats: Stats::default(),
             });
         }
-        snapshot.finish_destinations(place, true);
+        listing.finish();
         snapshot
     }
 

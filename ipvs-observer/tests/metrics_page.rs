@@ -18,7 +18,7 @@ use ipvs_observer::{
     line::Encoder,
     model::{
         Action, Activity, Address, Change, Daemon, DaemonRole, Decision, Destination, DestinationActivity,
-        DestinationKey, DestinationState, Durations, Family, Forward, Info, Name, Netns, Outcome,
+        DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing, Name, Netns, Outcome,
         ProbeTotals, Protocol, Service, ServiceActivity, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts,
         Totals, Tunnel, TunnelKind, VirtualServer,
     },
@@ -49,7 +49,7 @@ fn everything() -> Snapshot {
             mark: 7,
         },
     ] {
-        let place = snapshot.push_service(Service {
+        snapshot.push_service(Service {
             key,
             scheduler: Name::from("rr"),
             flags: ServiceFlags(5),
@@ -58,8 +58,9 @@ fn everything() -> Snapshot {
             persistence_engine: Name::from("sip"),
             stats: Stats::default(),
         });
-        snapshot.begin_destinations(place);
-        snapshot.push_destination(Destination {
+        let (servers, parts) = snapshot.to_list(1);
+        let mut listing = Listing::begin(&mut servers[0], &mut parts[0]);
+        listing.push(Destination {
             key: DestinationKey {
                 address: address("fd00::1"),
                 port: 53,
@@ -78,7 +79,7 @@ fn everything() -> Snapshot {
             persistent: 0,
             stats: Stats::default(),
         });
-        snapshot.finish_destinations(place, true);
+        listing.finish();
     }
     snapshot.services_in_namespace = Some(2);
     snapshot.info = Some(Info {

@@ -16,8 +16,8 @@ use ipvs_observer::{
     correlate::Correlator,
     line::Encoder,
     model::{
-        Activity, Address, Destination, DestinationActivity, DestinationKey, Family, Forward, Name, Netns,
-        Service, ServiceFlags, ServiceKey, Snapshot, Stats,
+        Activity, Address, Destination, DestinationActivity, DestinationKey, Family, Forward, Listing, Name,
+        Netns, Service, ServiceFlags, ServiceKey, Snapshot, Stats,
     },
 };
 use support::lines::{self, Value};
@@ -140,7 +140,7 @@ fn destination(last: u8) -> DestinationKey {
 
 fn snapshot(weights: &[(u8, u32)]) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    let place = snapshot.push_service(Service {
+    snapshot.push_service(Service {
         key: SERVICE,
         scheduler: Name::from("wrr"),
         flags: ServiceFlags(0),
@@ -149,9 +149,10 @@ fn snapshot(weights: &[(u8, u32)]) -> Snapshot {
         persistence_engine: Name::default(),
         stats: Stats::default(),
     });
-    snapshot.begin_destinations(place);
+    let (servers, parts) = snapshot.to_list(1);
+    let mut listing = Listing::begin(&mut servers[0], &mut parts[0]);
     for &(last, weight) in weights {
-        snapshot.push_destination(Destination {
+        listing.push(Destination {
             key: destination(last),
             forward: Forward::Masquerade,
             tunnel: None,
@@ -164,7 +165,7 @@ fn snapshot(weights: &[(u8, u32)]) -> Snapshot {
             stats: Stats::default(),
         });
     }
-    snapshot.finish_destinations(place, true);
+    listing.finish();
     snapshot
 }
 

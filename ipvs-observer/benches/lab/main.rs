@@ -14,6 +14,7 @@ mod worker;
 
 use std::{env, io, process::ExitCode, time::Instant};
 
+use ipvs_observer::netlink::{Kernel, Running};
 use row::{Round, Row};
 use table::Table;
 use way::{Exporter, Way, Worker};
@@ -26,6 +27,8 @@ const WORKERS: [(&str, &[&str]); 5] = [
     ("gather, full, probes", &["gather", "probes"]),
     ("gather, telegraf, probes", &["gather", "telegraf", "probes"]),
 ];
+/// Where the kernel lets dumps run side by side, what a gather is without.
+const ONE_SOCKET: [(&str, &[&str]); 1] = [("gather, full, one socket", &["gather", "one-socket"])];
 const PROGRAMS: [(&str, &[&str]); 3] = [
     (
         "ipvs-observer collect --once --probes off",
@@ -86,7 +89,9 @@ fn bench(words: &[String]) -> io::Result<()> {
 
 fn measure(name: &str, table: Table, rounds: usize, exporter: Option<&str>) -> io::Result<()> {
     let mut ways = Vec::new();
-    for (way, words) in WORKERS {
+    let side_by_side = Running.side_by_side() > 1;
+    let one_socket = ONE_SOCKET.iter().filter(|_| side_by_side);
+    for (way, words) in WORKERS.iter().chain(one_socket).copied() {
         ways.push((way, Way::Worker(Worker::start(words, name)?), Vec::new()));
     }
     for (way, words) in PROGRAMS {

@@ -28,7 +28,7 @@ trait Work {
     fn round(&mut self) -> io::Result<()>;
 }
 
-/// Works as the words say: `floor`, or `gather` with `telegraf` or `probes` behind it. The last is the table.
+/// Works as the words say: `floor`, or `gather` with `telegraf`, `probes` or `one-socket` behind it. The last is the table.
 pub fn run(words: &[String]) -> io::Result<()> {
     let has = |word: &str| words.iter().any(|other| other == word);
     let mut costs = Costs::of(0, From::Now)?;
@@ -37,7 +37,12 @@ pub fn run(words: &[String]) -> io::Result<()> {
     let mut work: Box<dyn Work> = if has("floor") {
         Box::new(Floor::new()?)
     } else {
-        Box::new(Gather::new(has("telegraf"), has("probes"), table)?)
+        let kernel: Box<dyn Kernel> = if has("one-socket") {
+            Box::new(OneSocket)
+        } else {
+            Box::new(Running)
+        };
+        Box::new(Gather::new(kernel, has("telegraf"), has("probes"), table)?)
     };
     // What is measured is the steady state, in which everything has its room.
     work.round()?;
@@ -75,9 +80,12 @@ struct Floor {
 impl Floor {
     fn new() -> io::Result<Self> {
         let heard = Overhearing::default();
-        Reader::new(Box::new(heard.clone()))
-            .read(&mut Snapshot::default(), &|_| true)
-            .map_err(io::Error::other)?;
+        let mut reader = Reader::new(Box::new(heard.clone()));
+        let mut read = || reader.read(&mut Snapshot::default(), &|_| true);
+        // Of a first listing there is a second: the stride is what is heard after it.
+        read().map_err(io::Error::other)?;
+        heard.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        read().map_err(io::Error::other)?;
         let mut requests = mem::take(&mut *heard.0.lock().unwrap_or_else(PoisonError::into_inner));
         requests.retain(|request| request[6..8] == DUMP.to_ne_bytes());
         Ok(Self {
@@ -152,6 +160,23 @@ impl Channel for Overheard {
     }
 }
 
+/// The running kernel, over one socket.
+struct OneSocket;
+
+impl Kernel for OneSocket {
+    fn exists(&mut self, path: &str) -> bool {
+        Running.exists(path)
+    }
+
+    fn read(&mut self, path: &str) -> io::Result<String> {
+        Running.read(path)
+    }
+
+    fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        Running.open(timeout)
+    }
+}
+
 /// What `collect` does for each gather, up to the lines.
 struct Gather {
     reader: Reader,
@@ -164,7 +189,7 @@ struct Gather {
 }
 
 impl Gather {
-    fn new(telegraf: bool, probes: bool, table: Table) -> io::Result<Self> {
+    fn new(kernel: Box<dyn Kernel>, telegraf: bool, probes: bool, table: Table) -> io::Result<Self> {
         let (usual, all) = (Sizes::default(), table.services * table.destinations);
         let netns = netlink::namespace()?;
         let probes = probes.then(|| {
@@ -186,7 +211,7 @@ impl Gather {
             return Err(io::Error::other("not all probes can be attached"));
         }
         Ok(Self {
-            reader: Reader::default(),
+            reader: Reader::new(kernel),
             snapshot: Snapshot::default(),
             probes,
             activity: Activity::default(),

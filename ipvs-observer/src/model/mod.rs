@@ -22,5 +22,5 @@ pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
 pub use name::Name;
 pub use service::{Service, ServiceFlags, ServiceKey};
-pub use snapshot::{Daemon, DaemonRole, Info, Snapshot, Timeouts, Totals, VirtualServer};
+pub use snapshot::{Daemon, DaemonRole, Info, Listing, Part, Snapshot, Timeouts, Totals, VirtualServer};
 pub use stats::Stats;

@@ -7,10 +7,14 @@ use super::{Destination, Name, Service, Stats};
 pub struct VirtualServer {
     /// The server itself.
     pub service: Service,
+    /// Which part of the snapshot has its destinations, and where.
+    part: u32,
     first: usize,
     length: usize,
     /// Whether the destinations are all there; false if their listing failed.
     pub listed: bool,
+    /// Whether it was found to be there no longer.
+    gone: bool,
 }
 
 /// What the kernel says of its IPVS.
@@ -64,11 +68,26 @@ pub struct Totals {
     pub estimation: bool,
 }
 
+/// Destinations that are listed one service after the other. There are several parts where services are listed side
+/// by side.
+#[derive(Debug, Default)]
+pub struct Part {
+    number: u32,
+    destinations: Vec<Destination>,
+}
+
+/// The destinations of one service while they are being listed.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    server: &'a mut VirtualServer,
+    destinations: &'a mut Vec<Destination>,
+}
+
 /// Everything that one gather learned over netlink and from `/proc`. Reused from one gather to the next.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     virtual_servers: Vec<VirtualServer>,
-    destinations: Vec<Destination>,
+    parts: Vec<Part>,
     /// Version and connection table.
     pub info: Option<Info>,
     /// Connection timeouts.
@@ -95,17 +114,20 @@ impl Snapshot {
     /// Forgets the services and their destinations, to read them again.
     pub fn clear_services(&mut self) {
         self.virtual_servers.clear();
-        self.destinations.clear();
+        for part in &mut self.parts {
+            part.destinations.clear();
+        }
     }
 
     /// Adds a service, without destinations so far, and returns its place.
     pub fn push_service(&mut self, service: Service) -> usize {
-        let first = self.destinations.len();
         self.virtual_servers.push(VirtualServer {
             service,
-            first,
+            part: 0,
+            first: 0,
             length: 0,
             listed: true,
+            gone: false,
         });
         self.virtual_servers.len() - 1
     }
@@ -122,57 +144,28 @@ impl Snapshot {
         self.virtual_servers.retain(|server| wanted(&server.service));
     }
 
-    /// Begins the destinations of the service at `place`. They must follow each other: begin, push, finish.
-    pub fn begin_destinations(&mut self, place: usize) {
-        let first = self.destinations.len();
-        if let Some(entry) = self.virtual_servers.get_mut(place) {
-            entry.first = first;
-            entry.length = 0;
-            entry.listed = false;
+    /// The services, none of them listed yet, and so many parts to list their destinations in.
+    pub fn to_list(&mut self, parts: usize) -> (&mut [VirtualServer], &mut [Part]) {
+        for number in self.parts.len()..parts {
+            self.parts.push(Part {
+                number: number as u32,
+                destinations: Vec::new(),
+            });
         }
-    }
-
-    /// Adds a destination to the service begun last.
-    pub fn push_destination(&mut self, destination: Destination) {
-        self.destinations.push(destination);
-    }
-
-    /// The destinations added since `place` was begun.
-    pub fn pending_destinations(&mut self, place: usize) -> &mut [Destination] {
-        let first = self
-            .virtual_servers
-            .get(place)
-            .map_or(self.destinations.len(), |entry| entry.first);
-        &mut self.destinations[first..]
-    }
-
-    /// Drops the destinations that were added last.
-    pub fn drop_last_destinations(&mut self, count: usize) {
-        self.destinations
-            .truncate(self.destinations.len().saturating_sub(count));
-    }
-
-    /// Ends the destinations of the service at `place`; without `listed` they are thrown away, because half a
-    /// list would be taken for the whole.
-    pub fn finish_destinations(&mut self, place: usize, listed: bool) {
-        let Some(entry) = self.virtual_servers.get_mut(place) else {
-            return;
-        };
-        if !listed {
-            self.destinations.truncate(entry.first);
+        for part in &mut self.parts {
+            part.destinations.clear();
         }
-        entry.length = self.destinations.len() - entry.first;
-        entry.listed = listed;
+        for server in &mut self.virtual_servers {
+            (server.first, server.length, server.listed) = (0, 0, false);
+        }
+        (&mut self.virtual_servers, &mut self.parts[..parts])
     }
 
-    /// Takes out the services at the places marked, which vanished under the dump.
-    pub fn remove_services(&mut self, vanished: &[usize]) {
-        let mut place = 0;
-        self.virtual_servers.retain(|_| {
-            let keep = vanished.binary_search(&place).is_err();
-            place += 1;
-            keep
-        });
+    /// Takes out the services that were found to be gone, and returns how many these were.
+    pub fn remove_gone(&mut self) -> usize {
+        let before = self.virtual_servers.len();
+        self.virtual_servers.retain(|server| !server.gone);
+        before - self.virtual_servers.len()
     }
 
     /// The virtual servers, in the kernel's order.
@@ -182,13 +175,57 @@ impl Snapshot {
 
     /// The destinations of one virtual server, in the kernel's order.
     pub fn destinations(&self, server: &VirtualServer) -> &[Destination] {
-        self.destinations
-            .get(server.first..server.first + server.length)
+        self.parts
+            .get(server.part as usize)
+            .and_then(|part| part.destinations.get(server.first..server.first + server.length))
             .unwrap_or_default()
     }
 
     /// All destinations of all virtual servers.
     pub fn all_destinations(&self) -> usize {
-        self.destinations.len()
+        self.parts.iter().map(|part| part.destinations.len()).sum()
+    }
+}
+
+impl VirtualServer {
+    /// Marks it as gone: it was listed, and is there no longer.
+    pub fn vanish(&mut self) {
+        self.gone = true;
+    }
+}
+
+impl<'a> Listing<'a> {
+    /// Begins the destinations of `server`, behind those that `part` has.
+    pub fn begin(server: &'a mut VirtualServer, part: &'a mut Part) -> Self {
+        let destinations = &mut part.destinations;
+        server.part = part.number;
+        (server.first, server.length, server.listed) = (destinations.len(), 0, false);
+        Self { server, destinations }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, destination: Destination) {
+        self.destinations.push(destination);
+    }
+
+    /// Those added so far.
+    pub fn pending(&mut self) -> &mut [Destination] {
+        &mut self.destinations[self.server.first..]
+    }
+
+    /// Keeps the first so many.
+    pub fn keep(&mut self, count: usize) {
+        self.destinations.truncate(self.server.first + count);
+    }
+
+    /// Ends the list as a whole one.
+    pub fn finish(self) {
+        self.server.length = self.destinations.len() - self.server.first;
+        self.server.listed = true;
+    }
+
+    /// Throws it away, because half a list would be taken for the whole.
+    pub fn abandon(&mut self) {
+        self.destinations.truncate(self.server.first);
     }
 }

@@ -1,28 +1,34 @@
 //! The policy of a dump: what is asked in which order, when it is asked again, when it counts as complete.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{mem, time::Duration};
 
 use super::{
-    Failure, Kernel, Running, decode, procfs,
+    Failure, Kernel, Running, decode,
+    lane::{self, Lane},
+    procfs,
     socket::{Replies, Socket},
     wire::Command,
 };
-use crate::model::{DestinationKey, KeyMap, Service, ServiceKey, Snapshot};
+use crate::model::{KeyMap, Service, ServiceKey, Snapshot};
 
 /// How long one reply may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Room that is made at most for a datagram of the kernel, whose own buffers are of some ten thousand bytes.
 const MOST_ROOM: usize = 1 << 24;
 /// How often a listing that changed under the dump is read again before it is reported as such.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
+/// Services for which another socket and its thread are worth their making: below a few ms.
+const WORTH_A_SOCKET: usize = 128;
 
 /// What went wrong so far, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Listings that failed and records that could not be decoded.
     pub errors: u64,
-    /// Listings read again because they were inconsistent or cut off.
+    /// Listings read again because they were inconsistent or cut off, or lacked what the one before had.
     pub repeats: u64,
+    /// Services that were there and that the kernel left out of a listing, because others were deleted meanwhile.
+    pub skipped: u64,
     /// Entries that came twice in one listing, because the table changed meanwhile; the newer is kept.
     pub duplicates: u64,
     /// Services that were listed and gone when their destinations were asked for.
@@ -32,12 +38,17 @@ pub struct Counters {
 /// Reads one network namespace's IPVS, again and again.
 pub struct Reader {
     kernel: Box<dyn Kernel>,
-    socket: Option<Socket>,
+    /// The first is for all but destinations as well.
+    sockets: Vec<Socket>,
+    /// One for each socket, and what it remembers from one to the next.
+    lanes: Vec<Lane>,
     room: usize,
     counters: Counters,
     services: KeyMap<ServiceKey, usize>,
-    destinations: HashSet<DestinationKey>,
-    vanished: Vec<usize>,
+    /// Those of the last listing that stood.
+    known: KeyMap<ServiceKey, usize>,
+    /// Whether that took more than a datagram.
+    long: bool,
 }
 
 impl Default for Reader {
@@ -60,12 +71,13 @@ impl Reader {
     pub fn new(kernel: Box<dyn Kernel>) -> Self {
         Self {
             kernel,
-            socket: None,
+            sockets: Vec::new(),
+            lanes: Vec::new(),
             room: 0,
             counters: Counters::default(),
             services: KeyMap::default(),
-            destinations: HashSet::new(),
-            vanished: Vec::new(),
+            known: KeyMap::default(),
+            long: false,
         }
     }
 
@@ -74,9 +86,9 @@ impl Reader {
         self.counters
     }
 
-    /// Closes the socket, which keeps the namespace that it belongs to; the next reading opens another.
+    /// Closes the sockets, which keep the namespace that they belong to; the next reading opens others.
     pub fn let_go(&mut self) {
-        self.socket = None;
+        self.sockets.clear();
     }
 
     /// Fills `snapshot` with what there is now, keeping services that are `wanted`. What could be had is there
@@ -91,14 +103,12 @@ impl Reader {
     ) -> Result<(), Failure> {
         snapshot.clear();
         if !procfs::present(self.kernel.as_mut()) {
-            self.socket = None;
+            self.let_go();
             return Err(Failure::Absent);
         }
         snapshot.totals = procfs::totals(self.kernel.as_mut()).ok();
         let outcome = self.tables(snapshot, wanted);
         if let Err(failure) = &outcome {
-            // Whatever state the socket is in, the next gather begins with a new one.
-            self.socket = None;
             if let Failure::Truncated { length, .. } = failure {
                 self.room = self.room.max((*length).min(MOST_ROOM).next_power_of_two());
             }
@@ -110,10 +120,27 @@ impl Reader {
     }
 
     fn tables(&mut self, snapshot: &mut Snapshot, wanted: &dyn Fn(&Service) -> bool) -> Result<(), Failure> {
-        let mut socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => Socket::open(self.kernel.as_mut(), TIMEOUT, self.room)?,
-        };
+        let mut sockets = mem::take(&mut self.sockets);
+        if sockets.is_empty() {
+            sockets.push(self.open()?);
+        }
+        if let Some(socket) = sockets.first_mut() {
+            self.all_but_destinations(socket, snapshot)?;
+        }
+        snapshot.services_in_namespace = Some(snapshot.virtual_servers().len());
+        snapshot.retain_services(wanted);
+        self.provide(&mut sockets, snapshot.virtual_servers().len());
+        self.all_destinations(&mut sockets, snapshot)?;
+        // Kept for the next gather. Whatever state they are in where this failed, that begins with new ones.
+        self.sockets = sockets;
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Socket, Failure> {
+        Socket::open(self.kernel.as_mut(), TIMEOUT, self.room)
+    }
+
+    fn all_but_destinations(&mut self, socket: &mut Socket, snapshot: &mut Snapshot) -> Result<(), Failure> {
         socket.resolve()?;
         socket.ask(Command::Info, None, &mut |reply| {
             snapshot.info = Some(decode::info(reply)?);
@@ -127,15 +154,12 @@ impl Reader {
             snapshot.daemons.push(decode::daemon(reply)?);
             Ok(())
         })?;
-        self.services(&mut socket, snapshot)?;
-        snapshot.services_in_namespace = Some(snapshot.virtual_servers().len());
-        snapshot.retain_services(wanted);
-        let outcome = self.all_destinations(&mut socket, snapshot);
-        // Kept for the next gather; `read` drops it if this one failed.
-        self.socket = Some(socket);
-        outcome
+        self.services(socket, snapshot)
     }
 
+    /// The kernel fills one datagram after the other, and goes on by number: where services were deleted meanwhile, it
+    /// leaves as many out, unmarked, be it all of the last datagram. So what was there before and is not listed is asked for by itself, and of a first
+    /// listing there is a second.
     fn services(&mut self, socket: &mut Socket, snapshot: &mut Snapshot) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
             snapshot.clear_services();
@@ -156,130 +180,94 @@ impl Reader {
                 }
                 Ok(())
             })?;
-            if self.settled(replies) {
+            if !self.counters.settled(replies) {
+                continue;
+            }
+            let long = mem::replace(&mut self.long, replies.datagrams > 1) || self.long;
+            let again = long && self.known.is_empty();
+            if long && !again {
+                self.add_skipped(socket, snapshot)?;
+            }
+            mem::swap(&mut self.known, &mut self.services);
+            if !again {
                 return Ok(());
             }
         }
         Err(Failure::Interrupted)
     }
 
-    /// One failed listing leaves out that service's real servers and no other's, unless the socket itself is in
-    /// doubt.
-    fn all_destinations(&mut self, socket: &mut Socket, snapshot: &mut Snapshot) -> Result<(), Failure> {
-        self.vanished.clear();
-        let mut first_failure = None;
-        for place in 0..snapshot.virtual_servers().len() {
-            match self.destinations(socket, snapshot, place) {
-                Ok(true) => {}
-                Ok(false) => self.vanished.push(place),
-                Err(failure @ (Failure::Refused(_) | Failure::Interrupted)) => {
-                    // The first is counted where it is reported.
-                    self.counters.errors += u64::from(first_failure.is_some());
-                    first_failure.get_or_insert(failure);
-                }
-                Err(failure) => {
-                    // The services read so far keep their real servers; the others are marked as not listed.
-                    for rest in place..snapshot.virtual_servers().len() {
-                        snapshot.begin_destinations(rest);
-                        snapshot.finish_destinations(rest, false);
-                    }
-                    first_failure = Some(failure);
-                    break;
-                }
-            }
-        }
-        if !self.vanished.is_empty() {
-            self.counters.vanished += self.vanished.len() as u64;
-            snapshot.remove_services(&self.vanished);
-            snapshot.services_in_namespace = snapshot
-                .services_in_namespace
-                .map(|count| count - self.vanished.len());
-        }
-        first_failure.map_or(Ok(()), Err)
-    }
-
-    /// False if the service is no longer there.
-    fn destinations(
-        &mut self,
-        socket: &mut Socket,
-        snapshot: &mut Snapshot,
-        place: usize,
-    ) -> Result<bool, Failure> {
-        let Some(key) = snapshot
-            .virtual_servers()
-            .get(place)
-            .map(|server| server.service.key)
-        else {
-            return Ok(true);
-        };
-        for _ in 0..ATTEMPTS {
-            snapshot.begin_destinations(place);
-            let outcome = socket.dump(Command::Destination, Some(&key), &mut |reply| {
-                snapshot.push_destination(decode::destination(reply, key.family())?);
-                Ok(())
-            });
-            let replies = match outcome {
-                Ok(replies) => replies,
-                Err(failure) => {
-                    snapshot.finish_destinations(place, false);
-                    return Err(failure);
-                }
-            };
-            if !self.settled(replies) {
-                snapshot.finish_destinations(place, false);
+    fn add_skipped(&mut self, socket: &mut Socket, snapshot: &mut Snapshot) -> Result<(), Failure> {
+        for key in self.known.keys() {
+            if self.services.contains_key(key) {
                 continue;
             }
-            // The kernel walks a datagram's worth of the list at a time under its lock: only between two of
-            // them can the list change and an entry come twice.
-            if replies.datagrams > 1 {
-                self.drop_duplicates(snapshot, place);
-            }
-            snapshot.finish_destinations(place, true);
-            // The dump of a service that is gone is empty and successful, like that of one without real servers.
-            if replies.records == 0 && replies.malformed == 0 && !exists(socket, &key)? {
-                return Ok(false);
-            }
-            return Ok(true);
-        }
-        Err(Failure::Interrupted)
-    }
-
-    /// Whether a listing stands: not marked as inconsistent. Counts what it left out.
-    fn settled(&mut self, replies: Replies) -> bool {
-        self.counters.errors += replies.malformed as u64;
-        self.counters.repeats += u64::from(replies.interrupted);
-        !replies.interrupted
-    }
-
-    /// Of entries that came more than once, keeps the newest in the place of the first.
-    fn drop_duplicates(&mut self, snapshot: &mut Snapshot, place: usize) {
-        self.destinations.clear();
-        let pending = snapshot.pending_destinations(place);
-        let mut kept = 0;
-        for index in 0..pending.len() {
-            let destination = pending[index];
-            if self.destinations.insert(destination.key) {
-                pending[kept] = destination;
-                kept += 1;
-            } else if let Some(earlier) = pending[..kept]
-                .iter_mut()
-                .find(|earlier| earlier.key == destination.key)
-            {
-                *earlier = destination;
-                self.counters.duplicates += 1;
+            let mut skipped = None;
+            let there = lane::ask(socket, key, &mut |reply| {
+                skipped = Some(decode::service(reply)?);
+                Ok(())
+            })?;
+            if let Some(service) = skipped.filter(|_| there) {
+                self.counters.skipped += 1;
+                self.services.insert(*key, snapshot.push_service(service));
             }
         }
-        let surplus = pending.len() - kept;
-        snapshot.drop_last_destinations(surplus);
+        Ok(())
+    }
+
+    /// As many sockets as so many services are worth, each of which knows the family. One that cannot be had is done
+    /// without.
+    fn provide(&mut self, sockets: &mut Vec<Socket>, services: usize) {
+        let worth = services / WORTH_A_SOCKET;
+        let wanted = if worth > 1 {
+            worth.min(self.kernel.side_by_side()).max(1)
+        } else {
+            1
+        };
+        while sockets.len() < wanted
+            && let Ok(socket) = self.open()
+        {
+            sockets.push(socket);
+        }
+        sockets.truncate(wanted);
+        if let Some((first, others)) = sockets.split_first_mut() {
+            for socket in others {
+                socket.know(first);
+            }
+        }
+    }
+
+    /// What no socket got to, because they were all in doubt, stays marked as not listed.
+    fn all_destinations(&mut self, sockets: &mut [Socket], snapshot: &mut Snapshot) -> Result<(), Failure> {
+        if self.lanes.len() < sockets.len() {
+            self.lanes.resize_with(sockets.len(), Lane::default);
+        }
+        let (servers, parts) = snapshot.to_list(sockets.len());
+        lane::list(sockets, &mut self.lanes, parts, servers);
+        let mut first_failure = None;
+        let mut failures = 0;
+        for lane in &mut self.lanes {
+            lane.forget_all_but(&self.known);
+            let found = mem::take(&mut lane.found);
+            self.counters.errors += found.counters.errors;
+            self.counters.repeats += found.counters.repeats;
+            self.counters.duplicates += found.counters.duplicates;
+            failures += found.failures;
+            first_failure = first_failure.or(found.failure);
+        }
+        // The first is counted where it is reported.
+        self.counters.errors += u64::saturating_sub(failures, 1);
+        let vanished = snapshot.remove_gone();
+        self.counters.vanished += vanished as u64;
+        snapshot.services_in_namespace = snapshot.services_in_namespace.map(|count| count - vanished);
+        first_failure.map_or(Ok(()), Err)
     }
 }
 
-fn exists(socket: &mut Socket, key: &ServiceKey) -> Result<bool, Failure> {
-    const ESRCH: i32 = 3;
-    match socket.ask(Command::Service, Some(key), &mut |_| Ok(())) {
-        Ok(_) => Ok(true),
-        Err(Failure::Refused(error)) if error.raw_os_error() == Some(ESRCH) => Ok(false),
-        Err(Failure::Refused(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(failure) => Err(failure),
+impl Counters {
+    /// Whether a listing stands: not marked as inconsistent. Counts what it left out.
+    pub(super) fn settled(&mut self, replies: Replies) -> bool {
+        self.errors += replies.malformed as u64;
+        self.repeats += u64::from(replies.interrupted);
+        !replies.interrupted
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::fd::{AsRawFd, BorrowedFd},
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -28,6 +29,10 @@ pub trait Kernel: Send {
     /// # Errors
     /// The system gives no socket.
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>>;
+    /// Over how many channels dumps are worth being made side by side; 1 where they would wait for each other.
+    fn side_by_side(&mut self) -> usize {
+        1
+    }
 }
 
 /// Datagrams to and from generic netlink.
@@ -64,7 +69,21 @@ impl Kernel for Running {
         set_socket_timeout(descriptor, Timeout::Recv, Some(timeout))?;
         Ok(Box::new(Netlink(socket)))
     }
+
+    fn side_by_side(&mut self) -> usize {
+        // As many as were measured. Each keeps a processor for as long as a dump takes.
+        const MOST: usize = 2;
+        if self.exists(DUMPS_IN_PARALLEL) {
+            thread::available_parallelism().map_or(1, |processors| processors.get().min(MOST))
+        } else {
+            1
+        }
+    }
 }
+
+/// Came with Linux 7.1, as did a table for each namespace that dumps read under RCU. Before, a dump holds a lock of all
+/// generic netlink and one of all tables of IPVS, and a second one would wait for it and have others wait.
+const DUMPS_IN_PARALLEL: &str = "/proc/thread-self/net/ip_vs_status";
 
 struct Netlink(NlSocket);
 

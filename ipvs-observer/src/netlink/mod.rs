@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod decode;
 mod dump;
 mod kernel;
+mod lane;
 mod namespace;
 mod procfs;
 mod recording;

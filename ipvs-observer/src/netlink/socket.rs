@@ -80,6 +80,11 @@ impl Socket {
         })
     }
 
+    /// Takes over the number of the family that `other` found.
+    pub fn know(&mut self, other: &Self) {
+        self.family = other.family;
+    }
+
     /// Finds the family's number. Asked anew at each gather: it changes when the module is loaded again, and a
     /// request to a number that is nobody's, or another's, must not be taken for an empty table.
     pub fn resolve(&mut self) -> Result<(), Failure> {

@@ -77,6 +77,7 @@ impl Points {
             .unsigned("dump_errors", observer.dumps.errors)
             .unsigned("dump_repeats", observer.dumps.repeats)
             .unsigned("dump_duplicates", observer.dumps.duplicates)
+            .unsigned("dump_skipped", observer.dumps.skipped)
             .unsigned("dump_vanished", observer.dumps.vanished)
             .unsigned("gathers_skipped", observer.gathers_skipped)
             .unsigned("lines", lines)

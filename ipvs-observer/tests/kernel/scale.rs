@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
+    io::Write as _,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,6 +19,7 @@ use crate::{
     ipvsadm,
     observer::{self, of, only},
     support::lines::Line,
+    watched::Watched,
 };
 
 const SERVICES: usize = 4000;
@@ -60,7 +63,7 @@ fn raw_dump(selectors: &[Vec<u8>]) -> Duration {
     begin.elapsed()
 }
 
-/// The requests that a gather of this table makes, as recorded from one.
+/// The requests that a gather of this table makes in its stride, as recorded from the first, which lists services twice.
 fn requests() -> Vec<Vec<u8>> {
     let output = observer::run(&["record"]);
     assert!(output.status.success());
@@ -74,9 +77,14 @@ fn requests() -> Vec<Vec<u8>> {
                 .map(|at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal"))
                 .collect()
         });
-    // Only dumps: flags 0x301.
+    // Only dumps: flags 0x301. Of the services' once.
+    let mut services = 0;
     dumps
         .filter(|request: &Vec<u8>| request[6..8] == [1, 3])
+        .filter(|request| {
+            services += usize::from(request[16] == 4);
+            request[16] != 4 || services == 1
+        })
         .collect()
 }
 
@@ -132,5 +140,84 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
         whole < floor * 2,
         "a gather took {whole:?}, the raw dump {floor:?}"
     );
+    ipvsadm::run(&["-C"]);
+}
+
+/// Whether this kernel is of 7.1 or later.
+fn lets_dumps_run_in_parallel() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
+    let mut parts = release.split(|sign: char| !sign.is_ascii_digit());
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    (number(), number()) >= (Some(7), Some(1))
+}
+
+#[test]
+fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
+    const LASTING: usize = 600;
+    let mut rules = String::new();
+    for service in 0..LASTING {
+        let (high, low) = (service / 250, service % 250);
+        writeln!(rules, "-A -t 10.105.{high}.{low}:80 -s wlc").expect("memory");
+        for real in 0..3 {
+            let server = format!("10.106.{high}.{real}:8080");
+            writeln!(rules, "-a -t 10.105.{high}.{low}:80 -r {server} -m -w {low}").expect("memory");
+        }
+    }
+    ipvsadm::restore(&rules);
+    let sockets = if lets_dumps_run_in_parallel() { 2 } else { 1 };
+    assert_eq!(
+        Running.side_by_side(),
+        sockets,
+        "of this kernel, on two processors"
+    );
+    let watched = Watched::start(&["--interval", "1s", "--probes", "off"]);
+    let mut rebuild = Command::new("ipvsadm")
+        .arg("-R")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ipvsadm is in the lab");
+    let mut changes = rebuild.stdin.take().expect("piped");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(15) {
+        for service in 0..50 {
+            let service = format!("-t 10.107.0.{service}:80");
+            writeln!(changes, "-A {service} -s rr\n-a {service} -r 10.106.0.9:80 -m").expect("ipvsadm reads");
+        }
+        for service in 0..50 {
+            writeln!(changes, "-D -t 10.107.0.{service}:80").expect("ipvsadm reads");
+        }
+    }
+    drop(changes);
+    assert!(rebuild.wait().expect("it ends").success());
+    watched.until("rest", |gather| {
+        of(gather, "ipvs_virtual_server").count() == LASTING
+    });
+    let all = watched.all();
+    let mut moved = 0;
+    for gather in &all {
+        let series: BTreeSet<_> = gather.iter().map(Line::series).collect();
+        assert_eq!(series.len(), gather.len(), "a series came twice");
+        let (lasting, other): (Vec<_>, Vec<_>) = of(gather, "ipvs_real_server")
+            .partition(|line| line.tag("virtual_address").starts_with("10.105."));
+        moved += usize::from(!other.is_empty());
+        if only(gather, "ipvs_observer").text("status") == "ok" {
+            assert_eq!(lasting.len(), LASTING * 3);
+        }
+        for line in lasting {
+            let (service, server) = (line.tag("virtual_address"), line.tag("address"));
+            let third = |address: &str| address.split('.').nth(2).map(str::to_owned);
+            assert_eq!(third(service), third(server), "{line:?}");
+        }
+    }
+    let left_out = all
+        .iter()
+        .map(|gather| only(gather, "ipvs_observer").number("dump_skipped"))
+        .max();
+    println!(
+        "{} gathers, {moved} with what comes and goes; the kernel left out {left_out:?} services",
+        all.len()
+    );
+    assert!(moved > 5, "the table did not change under the gathers");
+    watched.end();
     ipvsadm::run(&["-C"]);
 }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use ipvs_observer::netlink::{Channel, Kernel};
 
-/// So many services with so many destinations each.
+/// So many services with so many destinations each, which have the service's number in their address.
 #[derive(Clone)]
 pub struct Table {
     services: usize,
@@ -81,6 +81,7 @@ impl Kernel for Table {
             table: self.clone(),
             sequence: [0; 4],
             asked: Asked::Nothing,
+            service: 0,
             told: 0,
         }))
     }
@@ -100,6 +101,8 @@ struct Answering {
     table: Table,
     sequence: [u8; 4],
     asked: Asked,
+    /// Which service's destinations.
+    service: u32,
     told: usize,
 }
 
@@ -108,6 +111,13 @@ impl Channel for Answering {
         self.sequence = *request[8..].first_chunk().expect("a sequence number");
         self.told = 0;
         let dump = request[7] == 3;
+        // The address of a service is where its messages have it.
+        if let Some([_, number @ ..]) = request
+            .get(SERVICE_ADDRESS..)
+            .and_then(|rest| rest.first_chunk::<4>())
+        {
+            self.service = u32::from_be_bytes([0, number[0], number[1], number[2]]);
+        }
         self.asked = match (u16::from_ne_bytes([request[4], request[5]]), dump, request[16]) {
             (CONTROL, ..) => Asked::Family,
             (_, false, _) => Asked::Record,
@@ -149,8 +159,12 @@ impl Channel for Answering {
             place.copy_from_slice(message);
             place[4..6].copy_from_slice(&FAMILY.to_ne_bytes());
             place[8..12].copy_from_slice(&self.sequence);
+            let number = match self.asked {
+                Asked::Destinations => self.service * *destinations as u32 + number as u32,
+                _ => number as u32,
+            };
             place[address] = 10;
-            place[address + 1..address + 4].copy_from_slice(&(number as u32).to_be_bytes()[1..]);
+            place[address + 1..address + 4].copy_from_slice(&number.to_be_bytes()[1..]);
             length += message.len();
         }
         self.told = all.min(self.told + AT_ONCE);
