@@ -1,0 +1,195 @@
+//! Rules by a cost, and by weight.
+
+use super::{Before, Rule, usable};
+use crate::model::DestinationState;
+
+/// A cost as a fraction, compared as the kernel does: by multiplying crosswise, with no rounding. What is too great
+/// for 64 bits wraps there, and so it does here.
+#[derive(Clone, Copy)]
+pub(super) struct Cost {
+    pub(super) load: i64,
+    pub(super) weight: i64,
+}
+
+impl Cost {
+    fn below(self, other: Self) -> bool {
+        other.load.wrapping_mul(self.weight) > self.load.wrapping_mul(other.weight)
+    }
+
+    fn value(self) -> f64 {
+        self.load as f64 / self.weight as f64
+    }
+}
+
+pub(super) fn expected_delay(state: &DestinationState) -> Option<Cost> {
+    usable(state).then(|| Cost {
+        load: i64::from(state.active) + 1,
+        weight: state.weight.into(),
+    })
+}
+
+/// The least cost; of equals the first.
+pub(super) fn least(
+    before: &Before<'_>,
+    words: String,
+    cost: impl Fn(&DestinationState) -> Option<Cost>,
+) -> Rule {
+    let costs: Vec<_> = before.list.iter().map(cost).collect();
+    let mut winner: Option<(usize, Cost)> = None;
+    for (place, cost) in costs.iter().enumerate() {
+        if let Some(cost) = cost
+            && winner.is_none_or(|(_, least)| cost.below(least))
+        {
+            winner = Some((place, *cost));
+        }
+    }
+    let costs = costs.iter().map(|cost| cost.map(Cost::value)).collect();
+    Rule {
+        costs,
+        computed: winner.map(|winner| winner.0),
+        words,
+    }
+}
+
+/// As the shortest expected delay, but the first idle destination takes all.
+pub(super) fn never_queue(before: &Before<'_>) -> Rule {
+    let rule = least(
+        before,
+        "the first idle one, else least of (active + 1) / weight".to_owned(),
+        expected_delay,
+    );
+    let idle = before
+        .list
+        .iter()
+        .position(|state| usable(state) && state.active == 0);
+    Rule {
+        computed: idle.or(rule.computed),
+        ..rule
+    }
+}
+
+/// The greatest weight; of equals the first.
+pub(super) fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationState) -> bool) -> Rule {
+    let mut winner: Option<(usize, u32)> = None;
+    for (place, state) in before.list.iter().enumerate() {
+        if usable(state) && fits(state) && winner.is_none_or(|(_, weight)| state.weight > weight) {
+            winner = Some((place, state.weight));
+        }
+    }
+    let costs = before.list.iter().map(|state| Some(f64::from(state.weight)));
+    Rule {
+        costs: costs.collect(),
+        computed: winner.map(|winner| winner.0),
+        words: format!("{words}; the number is the weight"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Before, Memory, explain,
+        given::{overloaded, state, winner},
+    };
+
+    #[test]
+    fn least_connections_count_active_ones_256_times() {
+        let list = [
+            state(1, 1, 0),
+            state(1, 0, 255),
+            state(9, 0, 254),
+            state(9, 0, 254),
+        ];
+        assert_eq!(
+            winner("lc", &list, Memory::Unread),
+            Some(2),
+            "of equals the first"
+        );
+        assert_eq!(
+            winner("lc", &[state(0, 0, 0), state(1, 9, 9)], Memory::Unread),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn no_state_is_too_great_for_a_cost() {
+        let list = [state(i32::MAX as u32, u32::MAX, u32::MAX), state(1, u32::MAX, 0)];
+        for scheduler in ["lc", "wlc", "sed", "nq", "lblc"] {
+            let before = Before {
+                scheduler,
+                list: &list,
+                more: 0,
+                total_connections: true,
+                memory: Memory::Unread,
+            };
+            let costs = explain(&before, None).list;
+            assert!(
+                costs
+                    .iter()
+                    .all(|candidate| candidate.cost.is_some_and(f64::is_finite))
+            );
+        }
+    }
+
+    #[test]
+    fn weighted_least_connections_divide_by_the_weight_without_rounding() {
+        let list = [state(3, 1, 0), state(2, 0, 170), state(70_000, 99, 0)];
+        assert_eq!(winner("wlc", &list, Memory::Unread), Some(2));
+        assert_eq!(
+            winner("wlc", &list[..2], Memory::Unread),
+            Some(1),
+            "85 against 85 and a third"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_keeps_totals_counts_active_ones_once_more() {
+        let list = [state(1, 1, 0), state(1, 0, 257)];
+        let before = Before {
+            scheduler: "wlc",
+            list: &list,
+            more: 0,
+            total_connections: true,
+            memory: Memory::Unread,
+        };
+        let explained = explain(&before, Some(1));
+        assert_eq!(
+            explained
+                .list
+                .iter()
+                .map(|candidate| candidate.cost)
+                .collect::<Vec<_>>(),
+            [Some(257.0); 2]
+        );
+        assert_eq!(explained.computed, Some(0));
+        assert!(explained.list[1].chosen && !explained.list[0].chosen);
+    }
+
+    #[test]
+    fn the_shortest_expected_delay_counts_the_connection_to_come() {
+        assert_eq!(
+            winner("sed", &[state(1, 0, 0), state(3, 1, 0)], Memory::Unread),
+            Some(1)
+        );
+        assert_eq!(
+            winner("nq", &[state(1, 0, 0), state(3, 1, 0)], Memory::Unread),
+            Some(0),
+            "an idle one first"
+        );
+        assert_eq!(
+            winner("nq", &[state(1, 1, 0), state(3, 1, 0)], Memory::Unread),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn failover_goes_by_weight_and_overflow_by_what_it_holds() {
+        let list = [state(1, 0, 0), state(5, 6, 0), overloaded(state(9, 0, 0))];
+        assert_eq!(winner("fo", &list, Memory::Unread), Some(1));
+        assert_eq!(winner("ovf", &list, Memory::Unread), Some(0));
+        assert_eq!(
+            winner("ovf", &[state(5, 5, 0)], Memory::Unread),
+            Some(0),
+            "equal is not above"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! What tests have schedulers before them.
+
+use std::net::IpAddr;
+
+use super::{Before, Memory, explain};
+use crate::model::{Address, DestinationKey, DestinationState};
+
+pub(super) fn state(weight: u32, active: u32, inactive: u32) -> DestinationState {
+    let key = DestinationKey {
+        address: Address::from(IpAddr::from([10, 0, 0, 1])),
+        port: 80,
+    };
+    DestinationState {
+        key,
+        weight,
+        active,
+        inactive,
+        overloaded: false,
+    }
+}
+
+pub(super) fn overloaded(state: DestinationState) -> DestinationState {
+    DestinationState {
+        overloaded: true,
+        ..state
+    }
+}
+
+pub(super) fn winner(scheduler: &str, list: &[DestinationState], memory: Memory) -> Option<usize> {
+    let before = Before {
+        scheduler,
+        list,
+        more: 0,
+        total_connections: false,
+        memory,
+    };
+    explain(&before, None).computed
+}
