@@ -9,7 +9,7 @@ use crate::{
     key,
     maps::{CANDIDATES, EVENTS, SUMMARY, health, observed},
     read::{bytes, layout, number, raw_address},
-    schedule::call_name,
+    scheduler::call_name,
 };
 
 /// Most destinations looked at to say why none was taken.

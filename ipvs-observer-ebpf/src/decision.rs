@@ -12,7 +12,7 @@ use crate::{
     maps::{EVENTS, health},
     packet,
     read::{has, layout, number, string},
-    schedule::{Verdict, scheduler_name},
+    scheduler::{self, Verdict},
 };
 
 /// `IP_VS_CONN_F_INACTIVE`.
@@ -35,7 +35,7 @@ pub fn send(call: &Call, service: ServiceKey, verdict: Option<&Verdict>, connect
         (&raw mut (*told).call).write(verdict.map_or(0, |verdict| verdict.call));
         (&raw mut (*told).ns).write(verdict.map_or(0, |verdict| verdict.ns));
         (&raw mut (*told).service).write(service);
-        (&raw mut (*told).scheduler).write(scheduler_name(call.subject));
+        (&raw mut (*told).scheduler).write(scheduler::name(call.subject));
         (&raw mut (*told).client).write(ends.client);
         (&raw mut (*told).client_port).write(ends.client_port);
         (&raw mut (*told).reserved).write(0);

@@ -24,6 +24,8 @@ mod maps;
 mod packet;
 mod read;
 mod schedule;
+mod scheduler;
+mod template;
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -55,49 +57,49 @@ fn schedule_return_told(ctx: RetProbeContext) -> u32 {
 /// Entry of any scheduler's function, counted.
 #[kprobe]
 fn scheduler_entry(ctx: ProbeContext) -> u32 {
-    schedule::scheduler_entry::<false>(&ctx);
+    scheduler::entry::<false>(&ctx);
     0
 }
 
 /// Entry of any scheduler's function, counted and told.
 #[kprobe]
 fn scheduler_entry_told(ctx: ProbeContext) -> u32 {
-    schedule::scheduler_entry::<true>(&ctx);
+    scheduler::entry::<true>(&ctx);
     0
 }
 
 /// Return of any scheduler's function, counted.
 #[kretprobe]
 fn scheduler_return(ctx: RetProbeContext) -> u32 {
-    schedule::scheduler_returned::<false>(&ctx);
+    scheduler::returned::<false>(&ctx);
     0
 }
 
 /// Return of any scheduler's function, counted and told.
 #[kretprobe]
 fn scheduler_return_told(ctx: RetProbeContext) -> u32 {
-    schedule::scheduler_returned::<true>(&ctx);
+    scheduler::returned::<true>(&ctx);
     0
 }
 
 /// Entry of `ip_vs_scheduler_err`.
 #[kprobe]
 fn scheduler_error(ctx: ProbeContext) -> u32 {
-    schedule::scheduler_error(&ctx);
+    scheduler::error(&ctx);
     0
 }
 
 /// Entry of `ip_vs_check_template`.
 #[kprobe]
 fn template_entry(ctx: ProbeContext) -> u32 {
-    schedule::template_entry(&ctx);
+    template::entry(&ctx);
     0
 }
 
 /// Return of `ip_vs_check_template`.
 #[kretprobe]
 fn template_return(ctx: RetProbeContext) -> u32 {
-    schedule::template_returned(&ctx);
+    template::returned(&ctx);
     0
 }
 

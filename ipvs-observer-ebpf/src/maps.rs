@@ -20,7 +20,8 @@ use ipvs_observer_common::{
 use crate::{
     call::{Call, CallKey},
     change::Pending,
-    schedule::{Last, Template, Verdict},
+    scheduler::{Last, Verdict},
+    template::Template,
 };
 
 /// How many CPUs there may be. Userspace says it before loading.

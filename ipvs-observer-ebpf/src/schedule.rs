@@ -6,72 +6,20 @@
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::warn;
 use ipvs_observer_common::{
-    control,
-    event::{self, DestinationState, Summary},
+    control, event,
     key::{DestinationKey, ServiceKey},
     layout,
 };
 
 use crate::{
-    call::{self, Call, Function, now},
-    candidates, count, decision, key,
-    maps::{LAST, MESSAGES, TEMPLATES, VERDICTS, events_wanted, health, look_for_overload, observed},
+    call::{self, Call, Function},
+    count, decision, key,
+    maps::{VERDICTS, events_wanted, look_for_overload, observed},
     packet,
-    read::{bytes, has, layout, number, string},
+    read::{bytes, has, layout, number},
+    scheduler::{Heard, last_heard},
+    template,
 };
-
-/// The last call of a scheduler on a CPU.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Last {
-    /// The packet; 0 once what follows was heard.
-    packet: u64,
-    /// Names the call while it lasts; 0 after it.
-    stack: u64,
-    /// When it began, in ns of the monotonic clock.
-    began: u64,
-    /// How long it took.
-    ns: u64,
-    /// The flags of the destination chosen, before this connection.
-    flags: u64,
-}
-
-/// What the scheduler said of a packet, where it will be told.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Verdict {
-    /// Names the call.
-    pub call: u64,
-    /// How long the scheduler took.
-    pub ns: u64,
-    /// What it said where it gave none: the address of a string.
-    pub message: u64,
-    /// In the event, [`event::HAS_CANDIDATES`].
-    pub flags: u64,
-    /// What it chose.
-    pub destination: DestinationState,
-    /// Why it chose nothing.
-    pub summary: Summary,
-}
-
-/// What is known of the scheduler when the function around it returns.
-#[derive(Clone, Copy)]
-struct Heard {
-    /// How long it took.
-    ns: u64,
-    /// The flags of the destination chosen, before this connection.
-    flags: u32,
-}
-
-/// A template that was found good, on the stack where that was.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Template {
-    /// Where the kernel keeps it: a connection of its own.
-    connection: u64,
-    /// The stack.
-    context: u64,
-}
 
 /// `IP_VS_SVC_F_PERSISTENT`.
 const PERSISTENT: u64 = 1;
@@ -92,115 +40,6 @@ pub fn entry(ctx: &ProbeContext) {
             ..Call::default()
         },
     );
-}
-
-/// A scheduler's `schedule(svc, skb, iph)` begins. `TELL`: its candidates are told where that is wanted.
-#[inline(always)]
-pub fn scheduler_entry<const TELL: bool>(ctx: &ProbeContext) {
-    if !TELL {
-        return last_begins(ctx);
-    }
-    let call = call::begin(
-        ctx,
-        Function::Scheduler,
-        Call {
-            subject: ctx.arg(0).unwrap_or(0),
-            packet: ctx.arg(1).unwrap_or(0),
-            header: ctx.arg(2).unwrap_or(0),
-            ..Call::default()
-        },
-    );
-    if wanted(control::CANDIDATES, layout::CANDIDATES) {
-        candidates::send(&call);
-    }
-}
-
-/// It ends: the destination chosen, or nothing. `TELL`: what it was like is kept for the telling.
-#[inline(always)]
-pub fn scheduler_returned<const TELL: bool>(ctx: &RetProbeContext) {
-    let chosen: u64 = ctx.ret();
-    if !TELL {
-        return last_ends(ctx, chosen);
-    }
-    if let Some(call) = call::end(ctx, Function::Scheduler)
-        && has(layout::SERVICES)
-    {
-        let ns = now().wrapping_sub(call.began);
-        remember_verdict(&call, ns, chosen);
-    }
-}
-
-/// Takes note of a scheduler's call that begins, in this CPU's place.
-#[inline(always)]
-fn last_begins(ctx: &ProbeContext) {
-    call::entered();
-    let Some(last) = LAST.get_ptr_mut(0) else { return };
-    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
-    let last = unsafe { &mut *last };
-    if last.packet != 0 && has(layout::SERVICES) {
-        // Nobody heard of the one before: its packet was interrupted by this one, or went on on another CPU.
-        health(|health| health.durations_lost += 1);
-    }
-    last.packet = ctx.arg(1).unwrap_or(0);
-    last.stack = call::stack_at_entry(ctx);
-    last.began = now();
-}
-
-/// Takes note that it ends.
-#[inline(always)]
-fn last_ends(ctx: &RetProbeContext, chosen: u64) {
-    call::left();
-    let Some(last) = LAST.get_ptr_mut(0) else { return };
-    // SAFETY: as above.
-    let last = unsafe { &mut *last };
-    if last.stack != call::stack_at_return(ctx) {
-        // Counted where its place was taken.
-        return;
-    }
-    last.stack = 0;
-    last.ns = now().wrapping_sub(last.began);
-    last.flags = flags_before(chosen).into();
-}
-
-#[inline(always)]
-fn remember_verdict(call: &Call, ns: u64, chosen: u64) {
-    let mut verdict = Verdict {
-        call: call_name(call),
-        ns,
-        message: 0,
-        flags: 0,
-        destination: DestinationState::default(),
-        summary: Summary::default(),
-    };
-    verdict.destination.flags = flags_before(chosen);
-    if wanted(control::DECISIONS, layout::DECISIONS) {
-        if chosen != 0 {
-            verdict.destination = key::state(chosen);
-        } else {
-            if has(layout::CANDIDATES) {
-                verdict.summary = candidates::summary(call.subject);
-            }
-            // SAFETY: the value is a whole number.
-            verdict.message = unsafe { MESSAGES.get(call.subject) }.copied().unwrap_or(0);
-            let _ = MESSAGES.remove(call.subject);
-        }
-        if wanted(control::CANDIDATES, layout::CANDIDATES) {
-            verdict.flags = u64::from(event::HAS_CANDIDATES);
-        }
-    }
-    if VERDICTS.insert(call.packet, verdict, 0).is_err() {
-        health(|health| health.calls_full += 1);
-    }
-}
-
-/// The flags of the destination chosen, where they are looked at for overloads.
-#[inline(always)]
-fn flags_before(chosen: u64) -> u32 {
-    if chosen != 0 && has(layout::STATE) && look_for_overload() {
-        number(chosen, layout!(destination.flags)) as u32
-    } else {
-        0
-    }
 }
 
 /// `ip_vs_schedule` ends: with a connection, or with a reason why there is none. `TELL`: the decision is told
@@ -239,23 +78,6 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     }
 }
 
-/// What the scheduler took for the packet of a call, if it was the last on this CPU. It is heard once.
-#[inline(always)]
-fn last_heard(call: &Call) -> Option<Heard> {
-    let last = LAST.get_ptr_mut(0)?;
-    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
-    let last = unsafe { &mut *last };
-    // What began before this call was said of another packet that was kept in the same place.
-    if last.packet != call.packet || last.stack != 0 || last.began < call.began {
-        return None;
-    }
-    last.packet = 0;
-    Some(Heard {
-        ns: last.ns,
-        flags: last.flags as u32,
-    })
-}
-
 /// Counts what became of a packet; returns it, with the service, if anybody is to know.
 #[inline(always)]
 fn conclude(
@@ -278,7 +100,7 @@ fn conclude(
         return None;
     }
     let outcome = if connection != 0 {
-        if has(layout::PERSISTENCE) && template_decided(ctx, connection) {
+        if has(layout::PERSISTENCE) && template::decided(ctx, connection) {
             event::OUTCOME_TEMPLATE
         } else {
             event::OUTCOME_SCHEDULED
@@ -326,26 +148,6 @@ fn overload_on_scheduling(key: &DestinationKey, destination: u64, heard: Option<
     count::overload(key, destination, after, after && !before);
 }
 
-/// Whether the template behind a new connection was there before, so that nobody asked the scheduler.
-#[inline(always)]
-fn template_decided(ctx: &RetProbeContext, connection: u64) -> bool {
-    let control = number(connection, layout!(connection.control));
-    if control == 0 {
-        return false;
-    }
-    let mut template = Template {
-        connection: control,
-        context: call::context(ctx),
-    };
-    if TEMPLATES.remove(template).is_ok() {
-        return true;
-    }
-    // The stacks of interrupts are aligned to pages only: the call within this one may have been on the far side of a
-    // boundary.
-    template.context = template.context.wrapping_sub(1);
-    TEMPLATES.remove(template).is_ok()
-}
-
 /// Whether a packet is for another port than its service's: only persistence schedules such, and the function
 /// refuses them without asking the scheduler.
 #[inline(always)]
@@ -356,37 +158,6 @@ fn for_another_port(call: &Call, service: &ServiceKey) -> bool {
 #[inline(always)]
 fn is_persistent(call: &Call) -> bool {
     number(call.subject, layout!(service.flags)) & PERSISTENT != 0
-}
-
-/// `ip_vs_check_template(ct, cdest)` begins.
-#[inline(always)]
-pub fn template_entry(ctx: &ProbeContext) {
-    call::begin(
-        ctx,
-        Function::Template,
-        Call {
-            subject: ctx.arg(0).unwrap_or(0),
-            extra: ctx.arg(1).unwrap_or(0),
-            ..Call::default()
-        },
-    );
-}
-
-/// It ends: the template is good, or not. With a destination to hold it against, it is asked for a connection
-/// that goes out.
-#[inline(always)]
-pub fn template_returned(ctx: &RetProbeContext) {
-    let Some(call) = call::end(ctx, Function::Template) else {
-        return;
-    };
-    let template = Template {
-        connection: call.subject,
-        context: call::context(ctx),
-    };
-    let good = ctx.ret::<i32>() != 0;
-    if good && call.extra == 0 && TEMPLATES.insert(template, 1, 0).is_err() {
-        health(|health| health.calls_full += 1);
-    }
 }
 
 /// `ip_vs_leave(svc, skb, pd, iph)` begins: there is no destination for a packet.
@@ -417,36 +188,8 @@ pub fn leave_returned(ctx: &RetProbeContext) {
     }
 }
 
-/// `ip_vs_scheduler_err(svc, msg)` begins: a scheduler says why it gives nothing. The kernel's own log line is
-/// rate-limited, this call is not.
-#[inline(always)]
-pub fn scheduler_error(ctx: &ProbeContext) {
-    call::seen();
-    if wanted(control::DECISIONS, layout::DECISIONS) {
-        let service: u64 = ctx.arg(0).unwrap_or(0);
-        let message: u64 = ctx.arg(1).unwrap_or(0);
-        let _ = MESSAGES.insert(service, message, 0);
-    }
-}
-
 /// Whether events of a kind are wanted and this kernel has what they need.
 #[inline(always)]
 pub fn wanted(events: u32, features: u32) -> bool {
     has(features) && events_wanted() & events != 0
-}
-
-/// The name of a scheduler's call: a packet is scheduled once at a time.
-#[inline(always)]
-pub fn call_name(call: &Call) -> u64 {
-    call.packet.rotate_left(20) ^ call.began
-}
-
-/// The name of a service's scheduler; empty for a moment while a service is edited.
-#[inline(always)]
-pub fn scheduler_name(service: u64) -> [u8; 16] {
-    let scheduler = number(service, layout!(service.scheduler));
-    if scheduler == 0 {
-        return [0; 16];
-    }
-    string(number(scheduler, layout!(scheduler.name)))
 }

@@ -1,0 +1,212 @@
+//! A scheduler's own function: what it took and what it said, kept until the function around it returns.
+
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use ipvs_observer_common::{
+    control,
+    event::{self, DestinationState, Summary},
+    layout,
+};
+
+use crate::{
+    call::{self, Call, Function, now},
+    candidates, key,
+    maps::{LAST, MESSAGES, VERDICTS, health, look_for_overload},
+    read::{has, layout, number, string},
+    schedule::wanted,
+};
+/// The last call of a scheduler on a CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Last {
+    /// The packet; 0 once what follows was heard.
+    packet: u64,
+    /// Names the call while it lasts; 0 after it.
+    stack: u64,
+    /// When it began, in ns of the monotonic clock.
+    began: u64,
+    /// How long it took.
+    ns: u64,
+    /// The flags of the destination chosen, before this connection.
+    flags: u64,
+}
+
+/// What the scheduler said of a packet, where it will be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Verdict {
+    /// Names the call.
+    pub call: u64,
+    /// How long the scheduler took.
+    pub ns: u64,
+    /// What it said where it gave none: the address of a string.
+    pub message: u64,
+    /// In the event, [`event::HAS_CANDIDATES`].
+    pub flags: u64,
+    /// What it chose.
+    pub destination: DestinationState,
+    /// Why it chose nothing.
+    pub summary: Summary,
+}
+
+/// What is known of the scheduler when the function around it returns.
+#[derive(Clone, Copy)]
+pub struct Heard {
+    /// How long it took.
+    pub ns: u64,
+    /// The flags of the destination chosen, before this connection.
+    pub flags: u32,
+}
+
+/// A scheduler's `schedule(svc, skb, iph)` begins. `TELL`: its candidates are told where that is wanted.
+#[inline(always)]
+pub fn entry<const TELL: bool>(ctx: &ProbeContext) {
+    if !TELL {
+        return last_begins(ctx);
+    }
+    let call = call::begin(
+        ctx,
+        Function::Scheduler,
+        Call {
+            subject: ctx.arg(0).unwrap_or(0),
+            packet: ctx.arg(1).unwrap_or(0),
+            header: ctx.arg(2).unwrap_or(0),
+            ..Call::default()
+        },
+    );
+    if wanted(control::CANDIDATES, layout::CANDIDATES) {
+        candidates::send(&call);
+    }
+}
+
+/// It ends: the destination chosen, or nothing. `TELL`: what it was like is kept for the telling.
+#[inline(always)]
+pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
+    let chosen: u64 = ctx.ret();
+    if !TELL {
+        return last_ends(ctx, chosen);
+    }
+    if let Some(call) = call::end(ctx, Function::Scheduler)
+        && has(layout::SERVICES)
+    {
+        let ns = now().wrapping_sub(call.began);
+        remember_verdict(&call, ns, chosen);
+    }
+}
+
+/// Takes note of a scheduler's call that begins, in this CPU's place.
+#[inline(always)]
+fn last_begins(ctx: &ProbeContext) {
+    call::entered();
+    let Some(last) = LAST.get_ptr_mut(0) else { return };
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let last = unsafe { &mut *last };
+    if last.packet != 0 && has(layout::SERVICES) {
+        // Nobody heard of the one before: its packet was interrupted by this one, or went on on another CPU.
+        health(|health| health.durations_lost += 1);
+    }
+    last.packet = ctx.arg(1).unwrap_or(0);
+    last.stack = call::stack_at_entry(ctx);
+    last.began = now();
+}
+
+/// Takes note that it ends.
+#[inline(always)]
+fn last_ends(ctx: &RetProbeContext, chosen: u64) {
+    call::left();
+    let Some(last) = LAST.get_ptr_mut(0) else { return };
+    // SAFETY: as above.
+    let last = unsafe { &mut *last };
+    if last.stack != call::stack_at_return(ctx) {
+        // Counted where its place was taken.
+        return;
+    }
+    last.stack = 0;
+    last.ns = now().wrapping_sub(last.began);
+    last.flags = flags_before(chosen).into();
+}
+
+#[inline(always)]
+fn remember_verdict(call: &Call, ns: u64, chosen: u64) {
+    let mut verdict = Verdict {
+        call: call_name(call),
+        ns,
+        message: 0,
+        flags: 0,
+        destination: DestinationState::default(),
+        summary: Summary::default(),
+    };
+    verdict.destination.flags = flags_before(chosen);
+    if wanted(control::DECISIONS, layout::DECISIONS) {
+        if chosen != 0 {
+            verdict.destination = key::state(chosen);
+        } else {
+            if has(layout::CANDIDATES) {
+                verdict.summary = candidates::summary(call.subject);
+            }
+            // SAFETY: the value is a whole number.
+            verdict.message = unsafe { MESSAGES.get(call.subject) }.copied().unwrap_or(0);
+            let _ = MESSAGES.remove(call.subject);
+        }
+        if wanted(control::CANDIDATES, layout::CANDIDATES) {
+            verdict.flags = u64::from(event::HAS_CANDIDATES);
+        }
+    }
+    if VERDICTS.insert(call.packet, verdict, 0).is_err() {
+        health(|health| health.calls_full += 1);
+    }
+}
+
+/// The flags of the destination chosen, where they are looked at for overloads.
+#[inline(always)]
+fn flags_before(chosen: u64) -> u32 {
+    if chosen != 0 && has(layout::STATE) && look_for_overload() {
+        number(chosen, layout!(destination.flags)) as u32
+    } else {
+        0
+    }
+}
+
+/// What the scheduler took for the packet of a call, if it was the last on this CPU. It is heard once.
+#[inline(always)]
+pub fn last_heard(call: &Call) -> Option<Heard> {
+    let last = LAST.get_ptr_mut(0)?;
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let last = unsafe { &mut *last };
+    // What began before this call was said of another packet that was kept in the same place.
+    if last.packet != call.packet || last.stack != 0 || last.began < call.began {
+        return None;
+    }
+    last.packet = 0;
+    Some(Heard {
+        ns: last.ns,
+        flags: last.flags as u32,
+    })
+}
+
+/// `ip_vs_scheduler_err(svc, msg)` begins: a scheduler says why it gives nothing. The kernel's own log line is
+/// rate-limited, this call is not.
+#[inline(always)]
+pub fn error(ctx: &ProbeContext) {
+    call::seen();
+    if wanted(control::DECISIONS, layout::DECISIONS) {
+        let service: u64 = ctx.arg(0).unwrap_or(0);
+        let message: u64 = ctx.arg(1).unwrap_or(0);
+        let _ = MESSAGES.insert(service, message, 0);
+    }
+}
+
+/// The name of a scheduler's call: a packet is scheduled once at a time.
+#[inline(always)]
+pub fn call_name(call: &Call) -> u64 {
+    call.packet.rotate_left(20) ^ call.began
+}
+
+/// The name of a service's scheduler; empty for a moment while a service is edited.
+#[inline(always)]
+pub fn name(service: u64) -> [u8; 16] {
+    let scheduler = number(service, layout!(service.scheduler));
+    if scheduler == 0 {
+        return [0; 16];
+    }
+    string(number(scheduler, layout!(scheduler.name)))
+}
