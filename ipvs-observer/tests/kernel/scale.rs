@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
-    io::Write as _,
-    process::{Command, Stdio},
+    io::{self, Write as _},
+    process::{ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -143,6 +143,22 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     ipvsadm::run(&["-C"]);
 }
 
+/// Changes the table, again and again.
+fn change_for(time: Duration, change: impl Fn(&mut ChildStdin) -> io::Result<()>) {
+    let mut restore = Command::new("ipvsadm")
+        .arg("-R")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ipvsadm is in the lab");
+    let mut rules = restore.stdin.take().expect("piped");
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        change(&mut rules).expect("ipvsadm reads");
+    }
+    drop(rules);
+    assert!(restore.wait().expect("it ends").success());
+}
+
 /// Whether this kernel is of 7.1 or later.
 fn lets_dumps_run_in_parallel() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
@@ -171,24 +187,13 @@ fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
         "of this kernel, on two processors"
     );
     let watched = Watched::start(&["--interval", "1s", "--probes", "off"]);
-    let mut rebuild = Command::new("ipvsadm")
-        .arg("-R")
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("ipvsadm is in the lab");
-    let mut changes = rebuild.stdin.take().expect("piped");
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(15) {
+    change_for(Duration::from_secs(15), |rules| {
         for service in 0..50 {
             let service = format!("-t 10.107.0.{service}:80");
-            writeln!(changes, "-A {service} -s rr\n-a {service} -r 10.106.0.9:80 -m").expect("ipvsadm reads");
+            writeln!(rules, "-A {service} -s rr\n-a {service} -r 10.106.0.9:80 -m")?;
         }
-        for service in 0..50 {
-            writeln!(changes, "-D -t 10.107.0.{service}:80").expect("ipvsadm reads");
-        }
-    }
-    drop(changes);
-    assert!(rebuild.wait().expect("it ends").success());
+        (0..50).try_for_each(|service| writeln!(rules, "-D -t 10.107.0.{service}:80"))
+    });
     watched.until("rest", |gather| {
         of(gather, "ipvs_virtual_server").count() == LASTING
     });
@@ -218,6 +223,54 @@ fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
         all.len()
     );
     assert!(moved > 5, "the table did not change under the gathers");
+    watched.end();
+    ipvsadm::run(&["-C"]);
+}
+
+#[test]
+fn a_service_of_hundreds_whose_real_servers_come_and_go_is_whole_or_said_not_to_be() {
+    const LASTING: usize = 400;
+    const SERVICE: &str = "-t 10.108.0.1:80";
+    let mut rules = format!("-A {SERVICE} -s rr\n");
+    for server in 0..LASTING {
+        let (high, low) = (server / 250, server % 250);
+        writeln!(rules, "-a {SERVICE} -r 10.109.{high}.{low}:80 -m").expect("memory");
+    }
+    ipvsadm::restore(&rules);
+    let watched = Watched::start(&["--interval", "500ms", "--probes", "off"]);
+    watched.until("the first gather", |_| true);
+    change_for(Duration::from_secs(10), |rules| {
+        (0..100).try_for_each(|server| writeln!(rules, "-a {SERVICE} -r 10.110.0.{server}:80 -m"))?;
+        (0..100).try_for_each(|server| writeln!(rules, "-d {SERVICE} -r 10.110.0.{server}:80"))
+    });
+    let (last, _) = watched.until("rest", |gather| {
+        let whole = of(gather, "ipvs_real_server").count() == LASTING;
+        whole && only(gather, "ipvs_observer").text("status") == "ok"
+    });
+    let (mut moved, mut in_doubt, mut fewest) = (0, 0, LASTING);
+    for gather in &watched.all() {
+        let series: BTreeSet<_> = gather.iter().map(Line::series).collect();
+        assert_eq!(series.len(), gather.len(), "a series came twice");
+        let (lasting, other): (Vec<_>, Vec<_>) =
+            of(gather, "ipvs_real_server").partition(|line| line.tag("address").starts_with("10.109."));
+        moved += usize::from(!other.is_empty());
+        fewest = fewest.min(lasting.len());
+        let state = only(gather, "ipvs_observer");
+        if state.text("status") == "ok" {
+            assert_eq!(lasting.len(), LASTING);
+        } else {
+            assert_eq!(state.text("reason"), "table changed while it was read");
+            in_doubt += 1;
+        }
+    }
+    println!(
+        "{moved} gathers with what comes and goes, {in_doubt} in doubt, of {LASTING} never less than {fewest}; {} \
+         listings repeated",
+        only(&last, "ipvs_observer").number("dump_repeats")
+    );
+    assert!(moved > 5, "the list did not change under the gathers");
+    // In doubt, and not thrown away.
+    assert!(fewest > LASTING / 2);
     watched.end();
     ipvsadm::run(&["-C"]);
 }
