@@ -9,7 +9,11 @@
 )]
 
 mod buffer;
+mod digits;
 mod escape;
+mod fractions;
+mod key;
+mod tags;
 
 use std::{
     fmt::{self, Write},
@@ -20,7 +24,12 @@ use std::{
 use bytes::Bytes;
 
 use buffer::Buffer;
+use digits::digits;
 use escape::{Escape, Escaped};
+use fractions::{FRACTION, Fraction, Fractions};
+use key::{ROOM, append_framed, frame};
+pub use tags::Tags;
+use tags::{tag, tag_ip, tag_key, tag_number};
 
 /// Encodes the lines of one gather after the other.
 ///
@@ -116,48 +125,6 @@ impl Encoder {
     }
 }
 
-/// A fraction, written.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fraction {
-    bits: u64,
-    text: [u8; FRACTION],
-    length: usize,
-}
-
-/// The last two fractions: the real servers of a service have two each, and often the same.
-#[derive(Debug, Default)]
-struct Fractions {
-    last: [Fraction; 2],
-    older: usize,
-}
-
-impl Fractions {
-    /// A number that is finite, written.
-    #[inline(always)]
-    fn of(&mut self, value: f64) -> &Fraction {
-        let bits = value.to_bits();
-        let known = |fraction: &Fraction| fraction.bits == bits && fraction.length > 0;
-        let place = self.last.iter().position(known);
-        let place = place.unwrap_or_else(|| self.write(value));
-        &self.last[place]
-    }
-
-    #[inline(never)]
-    fn write(&mut self, value: f64) -> usize {
-        let place = self.older;
-        let mut buffer = zmij::Buffer::new();
-        let text = buffer.format_finite(value);
-        // A whole number is written without a fraction.
-        let text = text.strip_suffix(".0").unwrap_or(text).as_bytes();
-        let fraction = &mut self.last[place];
-        fraction.bits = value.to_bits();
-        fraction.length = text.len().min(FRACTION);
-        fraction.text[..fraction.length].copy_from_slice(&text[..fraction.length]);
-        self.older = 1 - place;
-        place
-    }
-}
-
 /// Who is handed the lines, if anybody is.
 #[derive(Default)]
 struct Reader(Option<Box<dyn FnMut(Bytes) + Send>>);
@@ -165,86 +132,6 @@ struct Reader(Option<Box<dyn FnMut(Bytes) + Send>>);
 impl fmt::Debug for Reader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(if self.0.is_some() { "a reader" } else { "nobody" })
-    }
-}
-
-/// Tags encoded once and used in many lines: `,key=value` after `,key=value`.
-#[derive(Debug, Default)]
-pub struct Tags(Buffer);
-
-impl Tags {
-    /// Forgets them and keeps the room.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Adds a tag. Keys must come in order; an empty value is no tag.
-    pub fn add(&mut self, key: &str, value: impl fmt::Display) {
-        tag(&mut self.0, key, value);
-    }
-
-    /// Adds a tag that is a number.
-    pub fn add_number(&mut self, key: &str, value: impl Into<u32>) {
-        tag_number(&mut self.0, key, value.into());
-    }
-
-    /// Adds a tag that is an address.
-    pub fn add_ip(&mut self, key: &str, ip: IpAddr) {
-        tag_ip(&mut self.0, key, ip);
-    }
-}
-
-#[inline(always)]
-fn tag_key(buffer: &mut Buffer, key: &str) {
-    debug_assert!(Escape::Key.needless(key), "{key} is a name of ours");
-    append_framed(buffer, b',', key);
-}
-
-#[inline(always)]
-fn tag_number(buffer: &mut Buffer, key: &str, value: u32) {
-    tag_key(buffer, key);
-    append_number(buffer, value.into());
-}
-
-#[inline(always)]
-fn tag_ip(buffer: &mut Buffer, key: &str, ip: IpAddr) {
-    tag_key(buffer, key);
-    match ip {
-        IpAddr::V4(ip) => {
-            buffer.put::<16>(|room| {
-                let mut length = 0;
-                for octet in ip.octets() {
-                    let (digits, count) = OCTETS[usize::from(octet)];
-                    room[length..length + 4].copy_from_slice(&digits);
-                    length += usize::from(count);
-                }
-                // Without the last dot.
-                length - 1
-            });
-        }
-        // Writing to memory does not fail.
-        IpAddr::V6(ip) => {
-            let _ = write!(buffer, "{ip}");
-        }
-    }
-}
-
-fn tag(buffer: &mut Buffer, key: &str, value: impl fmt::Display) {
-    let start = buffer.len();
-    tag_key(buffer, key);
-    let value_start = buffer.len();
-    // Writing to memory does not fail, and a `Display` that does leaves what it wrote.
-    let _ = write!(
-        Escaped {
-            escape: Escape::Key,
-            buffer
-        },
-        "{value}"
-    );
-    // A backslash at the end would escape the comma or the space that follows.
-    buffer.drop_last(b'\\');
-    if buffer.len() == value_start {
-        buffer.truncate(start);
     }
 }
 
@@ -407,87 +294,6 @@ impl Line<'_> {
 
 /// In the year 2262.
 const LAST_TIME: u64 = i64::MAX as u64 - 1;
-/// The longest key, the longest number, and what is around them.
-const ROOM: usize = LONGEST_KEY + 24;
-/// Those of 2^64−1.
-const DIGITS: usize = 20;
-/// The longest fraction: a sign, seventeen digits with a point, and an exponent of five characters.
-const FRACTION: usize = 24;
-const LONGEST_KEY: usize = 40;
-
-/// Writes a separator, a key and an equals sign; returns where they end.
-#[inline(always)]
-fn frame(room: &mut [u8; ROOM], separator: u8, key: &str) -> usize {
-    debug_assert!(key.len() <= LONGEST_KEY, "{key} is longer than there is room");
-    let length = key.len().min(LONGEST_KEY);
-    room[0] = separator;
-    room[1..=length].copy_from_slice(&key.as_bytes()[..length]);
-    room[length + 1] = b'=';
-    length + 2
-}
-
-/// Writes a number's digits; returns how many they are. What is behind them is as it happens to be.
-#[inline(always)]
-fn digits(room: &mut [u8; DIGITS], value: u64) -> usize {
-    // The greater part of all numbers.
-    if value < 10 {
-        room[0] = b'0' + value as u8;
-        return 1;
-    }
-    more_digits(room, value)
-}
-
-#[inline(never)]
-fn more_digits(room: &mut [u8; DIGITS], value: u64) -> usize {
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(value).as_bytes();
-    let length = digits.len();
-    // Pieces of known lengths that overlap: a copy of any length takes a call.
-    if let (Some(first), Some(last)) = (digits.first_chunk::<8>(), digits.last_chunk::<8>()) {
-        room[..8].copy_from_slice(first);
-        if let Some(middle) = digits.get(8..16) {
-            room[8..16].copy_from_slice(middle);
-        }
-        room[length - 8..length].copy_from_slice(last);
-    } else if let (Some(first), Some(last)) = (digits.first_chunk::<4>(), digits.last_chunk::<4>()) {
-        room[..4].copy_from_slice(first);
-        room[length - 4..length].copy_from_slice(last);
-    } else if let (Some(first), Some(last)) = (digits.first_chunk::<2>(), digits.last_chunk::<2>()) {
-        room[..2].copy_from_slice(first);
-        room[length - 2..length].copy_from_slice(last);
-    }
-    length
-}
-
-/// Appends a separator, a key and an equals sign.
-#[inline(always)]
-fn append_framed(buffer: &mut Buffer, separator: u8, key: &str) {
-    buffer.put::<ROOM>(|room| frame(room, separator, key));
-}
-
-fn append_number(buffer: &mut Buffer, value: u64) {
-    buffer.put::<DIGITS>(|room| digits(room, value));
-}
-
-/// The digits of a byte with a dot behind them, and how many they are with it.
-const OCTETS: [([u8; 4], u8); 256] = {
-    let mut octets = [([0; 4], 0); 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let digits = [
-            b'0' + (octet / 100) as u8,
-            b'0' + (octet / 10 % 10) as u8,
-            b'0' + (octet % 10) as u8,
-        ];
-        octets[octet] = match octet {
-            0..10 => ([digits[2], b'.', 0, 0], 2),
-            10..100 => ([digits[1], digits[2], b'.', 0], 3),
-            _ => ([digits[0], digits[1], digits[2], b'.'], 4),
-        };
-        octet += 1;
-    }
-    octets
-};
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
