@@ -131,11 +131,15 @@ fn measure(
             command,
             added: vec![added(binary, "/root/bench"), added(exporter, "/root/exporter")],
         };
-        report.gathers(&kernel.version, &boot(workspace, &kernel, args, &load)?)?;
+        let (printed, outcome) = boot(workspace, &kernel, args, &load);
+        report.gathers(&kernel.version, &printed)?;
+        outcome?;
         if !args.no_path {
             say(&format!("the path of a new connection, on {}", kernel.version));
             let load = path(workspace, binary)?;
-            report.path(&kernel.version, &boot(workspace, &kernel, args, &load)?)?;
+            let (printed, outcome) = boot(workspace, &kernel, args, &load);
+            report.path(&kernel.version, &printed)?;
+            outcome?;
         }
     }
     Ok(())
@@ -165,8 +169,9 @@ fn path(workspace: &Workspace, binary: &Path) -> Result<Load> {
     Ok(load)
 }
 
-/// Runs a command in the lab and returns what it printed; what it says on stderr is passed on.
-fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> Result<String> {
+/// Runs a command in the lab and returns the lines that it printed, whatever became of it; what it says on stderr is
+/// passed on.
+fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> (String, Result<()>) {
     let printed = Printed::default();
     let boot = Boot {
         memory: MEMORY,
@@ -178,12 +183,17 @@ fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> Res
         stdout: Box::new(printed.clone()),
         ..Streams::own()
     };
-    let status = boot.run(workspace, load, streams, || {})?;
-    if status != 0 {
-        bail!("the measurement in the lab ended with status {status}");
-    }
+    let outcome = boot
+        .run(workspace, load, streams, || {})
+        .and_then(|status| match status {
+            0 => Ok(()),
+            _ => bail!("the measurement in the lab ended with status {status}"),
+        });
     let bytes = printed.0.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8_lossy(&bytes);
+    // A guest that goes down may do so within a line.
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    (whole.to_owned(), outcome)
 }
 
 /// Debian's node exporter, unpacked and not installed: a package that is installed starts it as a service.

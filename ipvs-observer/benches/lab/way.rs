@@ -70,7 +70,7 @@ impl Worker {
         Ok(line)
     }
 
-    fn round(&mut self) -> io::Result<Round> {
+    pub fn round(&mut self) -> io::Result<Round> {
         self.orders.write_all(b"\n")?;
         Ok(serde_json::from_str(&self.answer()?)?)
     }
