@@ -4,7 +4,7 @@ mod gather;
 mod namespace;
 mod probing;
 
-use std::{io, process::Child, sync::Arc, time::Duration};
+use std::{io, pin::pin, process::Child, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{runtime, task};
@@ -22,6 +22,8 @@ use gather::Gatherer;
 
 /// How long an output that refuses the last lines is waited for.
 const AWAY: Duration = Duration::from_secs(5);
+/// How often `ip_vs` is looked for between gathers, where probes wait for it.
+const FOLLOW: Duration = Duration::from_secs(1);
 const NO_TRIGGER: &str =
     "cannot put the trigger in place, so no gather would start; look at the system's limits";
 const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program";
@@ -118,33 +120,54 @@ async fn gathers(
     };
     privilege::settle();
     while left != Some(0) {
-        let triggered = tokio::select! {
-            biased;
-            () = stop.asked() => return Ok(End::Stopped),
-            triggered = trigger.next() => triggered,
+        let triggered = {
+            let mut next = pin!(trigger.next());
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.asked() => return Ok(End::Stopped),
+                    triggered = &mut next => break triggered,
+                    () = tokio::time::sleep(FOLLOW), if gatherer.waits() => {}
+                }
+                let Some(following) = aside(gatherer, stop, Gatherer::follow).await? else {
+                    return Ok(End::Stopped);
+                };
+                gatherer = following;
+            }
         };
         if !triggered {
             break;
         }
         let skipped = trigger.skipped();
-        let mut gathering = task::spawn_blocking(move || {
-            gatherer.gather(skipped);
-            gatherer
-        });
-        let finished = tokio::select! {
-            finished = &mut gathering => finished,
-            () = stop.asked() => {
-                if let Ok(finished) = tokio::time::timeout(GRACE, gathering).await {
-                    finished.context(BROKE_OFF)?;
-                }
-                return Ok(End::Stopped);
-            }
+        let Some(gathered) = aside(gatherer, stop, move |gatherer| gatherer.gather(skipped)).await? else {
+            return Ok(End::Stopped);
         };
-        gatherer = finished.context(BROKE_OFF)?;
+        gatherer = gathered;
         privilege::settle();
         left = left.map(|left| left - 1);
     }
     Ok(End::Done)
+}
+
+/// Lets the gatherer work in its own thread; none if the word to stop came meanwhile.
+async fn aside(
+    mut gatherer: Gatherer,
+    stop: &mut Stop,
+    work: impl FnOnce(&mut Gatherer) + Send + 'static,
+) -> anyhow::Result<Option<Gatherer>> {
+    let mut working = task::spawn_blocking(move || {
+        work(&mut gatherer);
+        gatherer
+    });
+    tokio::select! {
+        finished = &mut working => Ok(Some(finished.context(BROKE_OFF)?)),
+        () = stop.asked() => {
+            if let Ok(finished) = tokio::time::timeout(GRACE, working).await {
+                finished.context(BROKE_OFF)?;
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// Waits for the last lines: for a reader that is slow as long as it takes, for an output that refuses them not long.

@@ -128,6 +128,18 @@ impl Gatherer {
         self.encoder.finish();
     }
 
+    /// Whether probes wait for `ip_vs`, so that [`Gatherer::follow`] between gathers has them the sooner.
+    pub(super) fn waits(&self) -> bool {
+        self.probes.as_ref().is_some_and(Probing::waits)
+    }
+
+    /// Has the probes attached if `ip_vs` has come.
+    pub(super) fn follow(&mut self) {
+        if let Some(probes) = &mut self.probes {
+            probes.follow();
+        }
+    }
+
     /// The program's own namespace is read here; others side by side, each in a thread that ends in it.
     fn read_tables(&mut self) {
         let services = self.services.as_slice();

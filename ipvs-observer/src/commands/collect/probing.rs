@@ -3,6 +3,9 @@
 //! Where `ip_vs` itself comes or goes, all of them are attached or taken away, which takes the kernel from half a
 //! second to several: that is done beside the gathers, which go on without them. A scheduler's own two are a matter
 //! of a moment, and what was counted so far is not left out for it.
+//!
+//! Where there are none, `ip_vs` is looked for between gathers too: what is scheduled before they are attached is not
+//! counted, and an interval may be long.
 
 use std::{
     mem,
@@ -75,6 +78,26 @@ impl Probing {
         probes.observe(observed);
         probes.read(activity);
         self.give_up();
+    }
+
+    /// Whether no probes are here that count. Of those that are, a gather tells what they saw before it follows a
+    /// module: looking in between would lose that.
+    pub(super) fn waits(&self) -> bool {
+        match &self.state {
+            State::Here(probes) => !probes.attached(),
+            State::Away(_) => true,
+        }
+    }
+
+    /// Has the probes attached if `ip_vs` has come: with a long interval that is long before the next gather.
+    pub(super) fn follow(&mut self) {
+        self.welcome();
+        if let State::Here(probes) = &mut self.state
+            && !probes.attached()
+            && probes.look() != Outlook::Same
+        {
+            self.renew();
+        }
     }
 
     /// Whoever has the probes, attached, gives up what attaching them took, if that is to be given up.
