@@ -17,6 +17,7 @@ mod ipvsadm;
 mod netns;
 mod observer;
 mod privilege;
+mod recovery;
 mod scale;
 mod scheduler;
 mod soak;

@@ -102,7 +102,17 @@ impl Watched {
 
     /// Waits for a gather, begun from now on, that is as wanted, and says how long that took.
     pub fn until(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> (Vec<Line>, Duration) {
-        let (begin, from) = (Instant::now(), self.count() + 1);
+        // One may be under way.
+        self.from(self.count() + 1, what, wanted)
+    }
+
+    /// The same, where none is under way or the one that is cannot be as wanted.
+    pub fn shown(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> (Vec<Line>, Duration) {
+        self.from(self.count(), what, wanted)
+    }
+
+    fn from(&self, from: usize, what: &str, wanted: impl Fn(&[Line]) -> bool) -> (Vec<Line>, Duration) {
+        let begin = Instant::now();
         loop {
             let all = self.all();
             if let Some(gather) = all
