@@ -1,0 +1,255 @@
+//! Traces, held against connections that were really made.
+
+mod explained;
+mod skipped;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+
+use crate::{ipvsadm, observer, traffic};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Whether this kernel tells of its modules' structures; without, there is no trace.
+fn traceable() -> bool {
+    assert!(
+        Command::new("modprobe")
+            .arg("ip_vs")
+            .status()
+            .expect("modprobe")
+            .success()
+    );
+    Path::new("/sys/kernel/btf/ip_vs").exists()
+}
+
+/// A real server that notes who connected to it, and keeps the connections.
+fn noting_server(address: &str, seen: &Arc<Mutex<BTreeMap<SocketAddr, String>>>) {
+    let listener = TcpListener::bind(address).expect("a listener");
+    let (seen, address) = (Arc::clone(seen), address.to_owned());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let peer = stream.peer_addr().expect("a peer");
+            seen.lock()
+                .expect("no test panics here")
+                .insert(peer, address.clone());
+            thread::spawn(move || {
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 1]);
+            });
+        }
+    });
+}
+
+/// A trace that runs, and the objects that it writes.
+struct Trace {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Trace {
+    fn start(args: &[&str]) -> Self {
+        let mut command = observer::command(&[&["trace"], args].concat());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    /// Has connections made until one is traced with the time that its scheduler took: all probes are there.
+    fn wait_until_attached(&self, connect: impl Fn()) {
+        let begin = Instant::now();
+        loop {
+            connect();
+            while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(300)) {
+                let json: Json = serde_json::from_str(&line).expect("JSON");
+                if json["kind"] == "decision" && !json["ns"].is_null() {
+                    // What was made meanwhile comes too, before the test begins.
+                    while self.lines.recv_timeout(Duration::from_millis(500)).is_ok() {}
+                    return;
+                }
+            }
+            assert!(begin.elapsed() < PATIENCE, "no decision was traced");
+        }
+    }
+
+    /// Stops it, and returns the objects since the last that was read, and its messages.
+    fn stop(mut self) -> (Vec<Json>, String) {
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill").success());
+        let lines: Vec<_> = self
+            .lines
+            .iter()
+            .map(|line| serde_json::from_str(&line).expect("JSON"))
+            .collect();
+        let mut messages = String::new();
+        self.child
+            .stderr
+            .take()
+            .expect("piped")
+            .read_to_string(&mut messages)
+            .expect("text");
+        assert!(self.child.wait().expect("it ends").success(), "{messages}");
+        (lines, messages)
+    }
+}
+
+fn decisions(objects: &[Json]) -> impl Iterator<Item = &Json> {
+    objects.iter().filter(|object| object["kind"] == "decision")
+}
+
+#[test]
+fn each_of_a_thousand_connections_is_traced_once_with_client_destination_and_weight() {
+    if !traceable() {
+        return;
+    }
+    traffic::addresses();
+    ipvsadm::restore(
+        "-A -t 10.9.0.1:7001 -s wrr
+         -a -t 10.9.0.1:7001 -r 10.8.0.1:7101 -m -w 1
+         -a -t 10.9.0.1:7001 -r 10.8.0.2:7101 -m -w 3\n",
+    );
+    let seen = Arc::default();
+    noting_server("10.8.0.1:7101", &seen);
+    noting_server("10.8.0.2:7101", &seen);
+    let mut collect = observer::command(&["collect", "--interval", "1s"]);
+    let mut collect = collect
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let trace = Trace::start(&["--format", "json", "--service", "tcp://10.9.0.1:7001"]);
+    trace.wait_until_attached(|| drop(TcpStream::connect("10.9.0.1:7001").expect("a connection")));
+    let mut clients = Vec::new();
+    for _ in 0..1000 {
+        let stream = TcpStream::connect("10.9.0.1:7001").expect("a connection");
+        clients.push(stream.local_addr().expect("an address"));
+    }
+    thread::sleep(Duration::from_secs(2));
+    let (objects, messages) = trace.stop();
+    collect.kill().expect("it runs");
+    collect.wait().expect("it ends");
+    let seen = seen.lock().expect("no test panics here");
+    let mut traced = BTreeMap::new();
+    for decision in decisions(&objects) {
+        let client = format!(
+            "{}:{}",
+            text(&decision["client"]["address"]),
+            decision["client"]["port"]
+        );
+        let destination = &decision["destination"];
+        let server = format!("{}:{}", text(&destination["address"]), destination["port"]);
+        assert!(
+            traced.insert(client.clone(), server.clone()).is_none(),
+            "{client} twice"
+        );
+        assert_eq!(decision["outcome"], "scheduled");
+        assert_eq!(decision["scheduler"], "wrr");
+        let weight = if server.starts_with("10.8.0.1") { 1 } else { 3 };
+        assert_eq!(destination["weight"], weight, "{server}");
+    }
+    assert_eq!(traced.len(), clients.len(), "{messages}");
+    for client in &clients {
+        assert_eq!(traced.get(&client.to_string()), seen.get(client), "{client}");
+    }
+    assert!(
+        messages.contains("lost: 0 decisions, 0 changes, 0 lists of candidates, 0 lines"),
+        "{messages}"
+    );
+}
+
+fn text(json: &Json) -> &str {
+    json.as_str().expect("text")
+}
+
+#[test]
+fn a_flood_loses_events_and_says_exactly_how_many() {
+    const MADE: u64 = 20_000;
+    if !traceable() {
+        return;
+    }
+    traffic::addresses();
+    ipvsadm::restore("-A -u 10.9.0.1:7002 -s rr -o\n-a -u 10.9.0.1:7002 -r 10.8.0.1:7102 -m -w 1\n");
+    let server = UdpSocket::bind("10.8.0.1:7102").expect("a socket that nobody reads");
+    let client = UdpSocket::bind("10.9.0.2:0").expect("a socket");
+    let send = || {
+        client.send_to(b"x", "10.9.0.1:7002").expect("sending");
+    };
+    let trace = Trace::start(&["--format", "json", "--ring", "4KiB"]);
+    trace.wait_until_attached(send);
+    // On some kernels counters reach the table with the next estimation, every two seconds.
+    let counted = || {
+        thread::sleep(Duration::from_secs(5));
+        ipvsadm::list(&["--stats", "--exact"])["UDP 10.9.0.1:7002"].numbers()[0]
+    };
+    let before = counted();
+    (0..MADE).for_each(|_| send());
+    let made = counted() - before;
+    let (objects, messages) = trace.stop();
+    drop(server);
+    let shown = decisions(&objects).count() as u64;
+    let lost: u64 = objects
+        .iter()
+        .filter(|object| object["kind"] == "lost")
+        .map(|object| object["decisions"].as_u64().expect("a number"))
+        .sum();
+    assert!(
+        lost > 0,
+        "a ring of a page holds them all? {shown} shown; {messages}"
+    );
+    assert_eq!(shown + lost, MADE, "{shown} shown, {lost} lost; {messages}");
+    assert!(
+        messages.contains(&format!("lost: {lost} decisions")),
+        "{messages}"
+    );
+    assert_eq!(made, MADE, "the kernel counted what was made");
+}
+
+#[test]
+fn check_says_what_this_kernel_allows_and_a_trace_without_it_fails_with_the_reason() {
+    let whole = traceable();
+    let output = observer::run(&["check", "--format", "json"]);
+    let rows: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let missing: Vec<_> = rows
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter(|row| row["state"] == "missing")
+        .cloned()
+        .collect();
+    assert_eq!(missing.is_empty(), whole, "{missing:?}");
+    assert_eq!(output.status.code(), Some(i32::from(!whole)));
+    for row in &missing {
+        assert!(
+            !text(&row["consequence"]).is_empty() && !text(&row["remedy"]).is_empty(),
+            "{row}"
+        );
+    }
+    if !whole {
+        let output = observer::run(&["trace", "--duration", "1s"]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("BTF"), "{message}");
+    }
+}
