@@ -1,10 +1,12 @@
 //! What happens, each by itself and some of it at random.
 
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
 
+use ipvs_observer_common::slot;
 use rustix::{
     process::Signal,
     thread::{UnshareFlags, unshare_unsafe},
@@ -13,7 +15,7 @@ use rustix::{
 use super::{
     Soak,
     collected::{INTERVAL, Order},
-    footprint, probed,
+    footprint, probed, slots,
     table::{ADDRESS, PASSING, Service},
 };
 use crate::{faults::remove, ipvsadm, observer::of, scheduler, states::shell, watched::PATIENCE};
@@ -47,7 +49,8 @@ impl Soak {
             70..73 => self.collected.order(Order::Absent(seconds)),
             73..76 => self.collected.order(Order::Absent(Duration::ZERO)),
             76..79 => self.stop_for_a_while(),
-            79..84 => self.namespace(),
+            79..82 => self.namespace(),
+            82..84 => self.ask(),
             84..88 => self.scheduler_goes(),
             88..92 => self.clear(),
             92..94 => {
@@ -116,6 +119,13 @@ impl Soak {
         self.collected.process.signal(Signal::CONT);
     }
 
+    /// A gather, by a signal, of one that waits for it.
+    pub(super) fn ask(&mut self) {
+        self.sums.signals += 1;
+        let which = (self.sums.signals % 2) as usize;
+        self.asked[which].ask();
+    }
+
     /// A network namespace with a table and traffic of its own, which nobody asked for.
     pub(super) fn namespace(&mut self) {
         self.sums.namespaces += 1;
@@ -171,7 +181,39 @@ impl Soak {
                 "of an empty table: {left:?}"
             );
         }
+        self.slots();
         self.table.restore(&mut self.random);
+    }
+
+    /// All slots of counters are given back, each once, and no more were ever given than there were real servers.
+    fn slots(&mut self) {
+        let processors = thread::available_parallelism().expect("some").get();
+        // Where processors take one at the same time, each takes of a run of its own.
+        let most = slot::in_runs(self.table.most as u32) + slot::RUN * processors as u32;
+        let all = slots::free(&self.others);
+        assert_eq!(
+            all.len(),
+            4,
+            "of two programs, services and real servers: {all:?}"
+        );
+        for (name, free) in all {
+            let unique: HashSet<_> = free.slots.iter().collect();
+            assert_eq!(unique.len(), free.slots.len(), "{name}: a slot is there twice");
+            assert_eq!(
+                free.slots.len(),
+                free.size as usize,
+                "{name}: a slot was not given back"
+            );
+        }
+        for given in slots::given(&self.others) {
+            assert!(
+                given.iter().all(|given| *given <= most),
+                "{given:?} slots were given, of {most}"
+            );
+            for (sum, given) in self.sums.slots.iter_mut().zip(given) {
+                *sum = given.max(*sum);
+            }
+        }
     }
 
     /// `ip_vs` goes and comes.
@@ -187,6 +229,7 @@ impl Soak {
         }
         // What is under way on another processor arrives, and that is all that is waited for.
         thread::sleep(Duration::from_millis(50));
+        self.table.goes();
         remove();
         self.traced.process.signal(Signal::CONT);
         self.account();

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{QUIET, Soak, footprint};
+use super::{Changes, QUIET, Soak, footprint};
 use crate::{
     ipvsadm,
     observer::{of, only, service},
@@ -43,10 +43,50 @@ impl Soak {
         assert!(never.is_empty(), "of nobody's connection: {never:?}");
         told.sources.clear();
         self.lost_before = told.lost_decisions;
+        drop(told);
         self.made.clear();
         self.sums.made += count;
         self.sums.seen += seen;
         self.sums.lost += lost;
+        self.account_for_changes();
+    }
+
+    /// And of the changes, either program: each is told, or told to be lost.
+    fn account_for_changes(&mut self) {
+        let begin = Instant::now();
+        let made = self.table.changes - self.changes.made;
+        let sum = |soak: &Self| {
+            let ((collected, lost), traced) = (soak.collected.changes(), soak.traced.told());
+            let since = &soak.changes;
+            [
+                (collected - since.collected.0, lost - since.collected.1),
+                (
+                    traced.changes - since.traced.0,
+                    traced.lost_changes - since.traced.1,
+                ),
+            ]
+        };
+        while sum(self).iter().any(|(seen, lost)| seen + lost != made) {
+            assert!(
+                begin.elapsed() < Duration::from_secs(15),
+                "{made} changes were made; shown and lost of them by collect and trace: {:?}",
+                sum(self)
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.sums.changes += made;
+        self.sums.changes_lost += sum(self).iter().map(|(_, lost)| lost).sum::<u64>();
+        self.changes = self.changes_now();
+    }
+
+    /// What was made, and told, up to now.
+    pub(super) fn changes_now(&self) -> Changes {
+        let traced = self.traced.told();
+        Changes {
+            made: self.table.changes,
+            collected: self.collected.changes(),
+            traced: (traced.changes, traced.lost_changes),
+        }
     }
 
     /// A moment of rest, at which everything is held against what it should be.

@@ -20,7 +20,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    observer::{self, only},
+    observer::{self, of, only},
     support::lines::{self, Line},
     watched::{PATIENCE, Process},
 };
@@ -35,12 +35,20 @@ pub enum Order {
     Absent(Duration),
 }
 
-/// The last gather, and which it was.
-type Last = Arc<Mutex<(usize, Vec<Line>)>>;
+/// What was told so far.
+#[derive(Clone, Default)]
+struct Told {
+    gathers: usize,
+    /// The last gather.
+    last: Vec<Line>,
+    changes: u64,
+    /// Events that the probes of now have lost, all of them changes.
+    lost: u64,
+}
 
 pub struct Collected {
     pub process: Process,
-    last: Last,
+    told: Arc<Mutex<Told>>,
     orders: Sender<Order>,
     ending: Arc<AtomicBool>,
     made: JoinHandle<Vec<u64>>,
@@ -74,17 +82,17 @@ impl Collected {
             .expect("ipvs-observer is in the lab's PATH");
         let stdout = child.stdout.take().expect("piped");
         let stderr = child.stderr.take().expect("piped");
-        let last = Last::default();
-        let (orders, told) = mpsc::channel();
+        let told = Arc::<Mutex<Told>>::default();
+        let (orders, given) = mpsc::channel();
         let ending = Arc::new(AtomicBool::new(false));
-        let (newest, end) = (Arc::clone(&last), Arc::clone(&ending));
+        let (newest, end) = (Arc::clone(&told), Arc::clone(&ending));
         Self {
             process: Process(child),
-            last,
+            told,
             orders,
             ending,
             made: thread::spawn(move || whole(stdout, &newest)),
-            seen: thread::spawn(move || read(&told, &end)),
+            seen: thread::spawn(move || read(&given, &end)),
             said: thread::spawn(move || std::io::read_to_string(stderr).expect("text")),
         }
     }
@@ -93,42 +101,48 @@ impl Collected {
         self.orders.send(order).expect("the reader goes on");
     }
 
-    fn last(&self) -> (usize, Vec<Line>) {
+    fn told(&self) -> Told {
         assert!(
             !self.made.is_finished() && !self.seen.is_finished(),
             "a reader of collect's lines has ended"
         );
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes that were told, and those that the probes of now have lost.
+    pub fn changes(&self) -> (u64, u64) {
+        let told = self.told();
+        (told.changes, told.lost)
     }
 
     /// Waits for a gather, begun from now on, that is as wanted.
     pub fn until(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> Vec<Line> {
         // One may be under way.
-        self.from(self.last().0 + 2, what, wanted)
+        self.from(self.told().gathers + 2, what, wanted)
     }
 
     /// How long it is until a gather has what was not there before.
     pub fn shown(&self, what: &str, wanted: impl Fn(&[Line]) -> bool) -> Duration {
         let begin = Instant::now();
-        self.from(self.last().0 + 1, what, wanted);
+        self.from(self.told().gathers + 1, what, wanted);
         begin.elapsed()
     }
 
     fn from(&self, first: usize, what: &str, wanted: impl Fn(&[Line]) -> bool) -> Vec<Line> {
         let begin = Instant::now();
         loop {
-            let (count, gather) = self.last();
-            if count >= first && wanted(&gather) {
-                return gather;
+            let Told { gathers, last, .. } = self.told();
+            if gathers >= first && wanted(&last) {
+                return last;
             }
-            assert!(begin.elapsed() < PATIENCE, "{what}: {gather:?}");
+            assert!(begin.elapsed() < PATIENCE, "{what}: {last:?}");
             thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// Ends it well, and accounts for every line that it made.
     pub fn end(mut self) -> String {
-        let (gathers, last) = self.last();
+        let Told { gathers, last, .. } = self.told();
         self.ending.store(true, Ordering::Relaxed);
         self.process.signal(Signal::TERM);
         let status = self.process.wait();
@@ -169,7 +183,7 @@ impl Collected {
 }
 
 /// Reads what was made, and looks at each gather.
-fn whole(stdout: ChildStdout, last: &Last) -> Vec<u64> {
+fn whole(stdout: ChildStdout, told: &Mutex<Told>) -> Vec<u64> {
     let (mut made, mut gather) = (Vec::new(), Vec::new());
     let mut time = 0;
     let mut stdout = BufReader::new(stdout);
@@ -189,8 +203,14 @@ fn whole(stdout: ChildStdout, last: &Last) -> Vec<u64> {
             .map(|line| (line.series(), line.timestamp))
             .collect();
         assert_eq!(series.len(), gather.len(), "a series came twice");
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (last.0 + 1, std::mem::take(&mut gather));
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.gathers += 1;
+        told.changes += of(&gather, "ipvs_change").count() as u64;
+        // While the probes are away nobody says.
+        if end.fields.contains_key("events_lost") {
+            told.lost = end.number("events_lost");
+        }
+        told.last = std::mem::take(&mut gather);
     }
     assert!(gather.is_empty(), "half a gather at the end: {gather:?}");
     made

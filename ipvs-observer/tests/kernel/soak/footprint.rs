@@ -99,30 +99,46 @@ fn bpftool(arguments: &[&str]) -> Json {
     serde_json::from_slice(&output.stdout).unwrap_or(Json::Null)
 }
 
-/// The kernel's maps by number.
-pub fn maps() -> BTreeSet<u64> {
+/// A map of the kernel.
+pub struct Listed {
+    pub id: u64,
+    pub name: String,
+    pub kind: String,
+    /// The most entries that it can have.
+    pub size: u32,
+}
+
+/// All maps of the kernel.
+pub fn listed() -> Vec<Listed> {
     let listed = bpftool(&["map", "show"]);
-    let maps = listed.as_array().expect("a list");
-    maps.iter().filter_map(|map| map["id"].as_u64()).collect()
+    let text = |map: &Json, field: &str| map[field].as_str().unwrap_or_default().to_owned();
+    let maps = listed.as_array().expect("a list").iter();
+    maps.map(|map| Listed {
+        id: map["id"].as_u64().expect("a number"),
+        name: text(map, "name"),
+        kind: text(map, "type"),
+        size: map["max_entries"].as_u64().unwrap_or_default() as u32,
+    })
+    .collect()
+}
+
+/// Their numbers.
+pub fn maps() -> BTreeSet<u64> {
+    listed().iter().map(|map| map.id).collect()
 }
 
 /// Entries of the maps whose entries come and go, by name and number, but for `others`. To be asked while nothing is
 /// scheduled: beside a reader of maps the kernel leaves programs out.
 pub fn entries(others: &BTreeSet<u64>) -> BTreeMap<String, usize> {
-    let listed = bpftool(&["map", "show"]);
     let mut entries = BTreeMap::new();
-    for map in listed.as_array().expect("a list") {
-        let (id, kind) = (map["id"].as_u64().expect("a number"), map["type"].as_str());
-        if others.contains(&id) || !kind.is_some_and(|kind| kind.ends_with("hash")) {
+    for map in listed() {
+        if others.contains(&map.id) || !map.kind.ends_with("hash") {
             continue;
         }
         // One that went meanwhile has none.
-        let there = bpftool(&["map", "dump", "id", &id.to_string()]);
+        let there = bpftool(&["map", "dump", "id", &map.id.to_string()]);
         let count = there.as_array().map_or(0, Vec::len);
-        entries.insert(
-            format!("{}[{id}]", map["name"].as_str().unwrap_or_default()),
-            count,
-        );
+        entries.insert(format!("{}[{}]", map.name, map.id), count);
     }
     entries
 }

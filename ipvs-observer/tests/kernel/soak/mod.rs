@@ -4,11 +4,13 @@
 //! `cargo xtask soak` runs it, for as long as it is told to.
 
 mod actions;
+mod asking;
 mod checks;
 mod collected;
 mod footprint;
 mod random;
 mod sender;
+mod slots;
 mod table;
 mod traced;
 
@@ -19,9 +21,11 @@ use std::{
 };
 
 use actions::Removal;
+use asking::Asking;
 use collected::{Collected, Order};
 use footprint::Memory;
 use random::Random;
+use rustix::process::Signal;
 use sender::{Sender, Source};
 use table::{LASTING, PASSING, Table};
 use traced::Traced;
@@ -78,6 +82,9 @@ struct Sums {
     made: u64,
     seen: u64,
     lost: u64,
+    /// Changes made while either program had its probes, and those that either told to be lost.
+    changes: u64,
+    changes_lost: u64,
     /// Connections that the kernel had counted, and collect as many, at each rest anew.
     counted: u64,
     checks: u64,
@@ -85,6 +92,9 @@ struct Sums {
     reloads: u64,
     schedulers: u64,
     namespaces: u64,
+    signals: u64,
+    /// Slots that were ever given, of services and real servers, by either program's probes, at most.
+    slots: [u32; 2],
     /// Until the table was gathered again after `ip_vs` came, and until all probes were attached, at worst.
     back: Duration,
     attached: Duration,
@@ -97,6 +107,14 @@ fn probed() {
     ));
 }
 
+/// Changes that were made, and those that either program told and told to be lost.
+#[derive(Default)]
+struct Changes {
+    made: u64,
+    collected: (u64, u64),
+    traced: (u64, u64),
+}
+
 /// The run.
 struct Soak {
     random: Random,
@@ -104,9 +122,11 @@ struct Soak {
     sender: Sender,
     collected: Collected,
     traced: Traced,
+    asked: [Asking; 2],
     /// Connections since the trace's account was last looked at, and what it had lost by then.
     made: HashSet<Source>,
     lost_before: u64,
+    changes: Changes,
     others: BTreeSet<u64>,
     descriptors: Option<[usize; 2]>,
     sums: Sums,
@@ -123,8 +143,10 @@ impl Soak {
             sender: Sender::new(),
             collected: Collected::start(),
             traced: Traced::start(),
+            asked: [Signal::USR1, Signal::HUP].map(Asking::start),
             made: HashSet::new(),
             lost_before: 0,
+            changes: Changes::default(),
             others,
             descriptors: None,
             sums: Sums::default(),
@@ -160,6 +182,7 @@ impl Soak {
         self.lost_before = told.lost_decisions;
         drop(told);
         self.made.clear();
+        self.changes = self.changes_now();
         self.table.restore(&mut self.random);
     }
 
@@ -177,6 +200,8 @@ impl Soak {
         }
         self.namespace();
         self.stop_for_a_while();
+        self.ask();
+        self.ask();
         self.check();
         self.clear();
         self.scheduler_goes();
@@ -218,9 +243,11 @@ fn nothing_grows_and_nothing_is_lost_unaccounted_in_a_long_run_of_everything_at_
     let Soak {
         collected,
         traced,
+        asked,
         sums,
         ..
     } = soak;
+    asked.into_iter().for_each(Asking::end);
     println!("trace: {}", traced.end());
     println!("collect: {}", collected.end());
     println!("warm after {warm:?}, {:?} in all: {sums:?}", begin.elapsed());

@@ -101,6 +101,11 @@ impl Service {
 pub struct Table {
     pub services: Vec<Service>,
     port: u16,
+    /// Changes that were made: each service and real server that was added, changed or deleted, but for real servers
+    /// that went with their service.
+    pub changes: u64,
+    /// Real servers that there were at one time, at most.
+    pub most: usize,
 }
 
 /// Services that nobody connects to: they make gathers long.
@@ -124,7 +129,25 @@ impl Table {
         Self {
             services: Vec::new(),
             port: 7200,
+            changes: 0,
+            most: 0,
         }
+    }
+
+    /// All services are about to go.
+    pub fn goes(&mut self) {
+        self.changes += ipvsadm::list(&[]).len() as u64;
+    }
+
+    fn run(&mut self, command: &str) {
+        run(command);
+        self.changes += 1;
+    }
+
+    fn look_for_most(&mut self) {
+        let there = ipvsadm::list(&[]);
+        let count = there.values().map(|entry| entry.destinations.len()).sum();
+        self.most = self.most.max(count);
     }
 
     /// What was a port of a service is not one again for long.
@@ -134,6 +157,7 @@ impl Table {
     }
 
     pub fn clear(&mut self) {
+        self.goes();
         ipvsadm::run(&["-C"]);
         self.services.clear();
     }
@@ -146,7 +170,11 @@ impl Table {
             self.services.push(Service::random(random, port));
         }
         let rules: String = self.services.iter().map(Service::rules).collect();
-        ipvsadm::restore(&(rules + &others()));
+        let rules = rules + &others();
+        self.goes();
+        ipvsadm::restore(&rules);
+        self.changes += rules.lines().count() as u64;
+        self.look_for_most();
     }
 
     /// One change.
@@ -155,13 +183,14 @@ impl Table {
         if what == 0 || self.services.len() < 3 {
             let port = self.next_port();
             let service = Service::random(random, port);
-            service.rules().lines().for_each(run);
+            service.rules().lines().for_each(|rule| self.run(rule));
             self.services.push(service);
-            return;
+            return self.look_for_most();
         }
         let index = random.index(self.services.len());
         let number = random.between(1, SERVERS + 1);
         let weight = random.between(0, 8);
+        self.changes += 1;
         let service = &mut self.services[index];
         let there = service.weights.contains_key(&number);
         match what {
@@ -189,6 +218,7 @@ impl Table {
                 service.weights.insert(number, weight);
             }
         }
+        self.look_for_most();
     }
 
     /// Takes away every service of a scheduler, so that its module can go.
@@ -198,7 +228,7 @@ impl Table {
             .partition(|service| service.scheduler == scheduler);
         self.services = stay;
         for service in gone {
-            run(&format!("-D {}", service.flag()));
+            self.run(&format!("-D {}", service.flag()));
         }
     }
 }
