@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -56,10 +57,18 @@ impl fmt::Display for Protocol {
 ///
 /// IPv4 fills the first four of the sixteen bytes and the rest are zero, whatever the kernel left there, so
 /// that equal addresses are equal values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     family: Family,
     bytes: [u8; 16],
+}
+
+impl Hash for Address {
+    /// In two words: what is derived goes through the bytes as through a text of any length. Addresses that differ in
+    /// their family alone meet, and there are hardly any.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_ne_bytes(self.bytes));
+    }
 }
 
 impl Address {

@@ -1,6 +1,11 @@
 //! What befell each destination, from one reading of the probes' counters to the next.
 
-use super::{DestinationActivity, DestinationKey, KeyMap, Netns, ServiceKey};
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use super::{DestinationActivity, DestinationKey, Netns, ServiceKey};
 
 /// A destination of all that there are, in whatever namespace.
 pub type DestinationName = (Netns, ServiceKey, DestinationKey);
@@ -9,7 +14,8 @@ pub type DestinationName = (Netns, ServiceKey, DestinationKey);
 /// looked up, and whoever wants one asks by name.
 #[derive(Debug, Default)]
 pub struct Destinations {
-    places: KeyMap<DestinationName, u32>,
+    /// By name, which the place has: a map with the names in it would be as large as the rest.
+    places: HashTable<u32>,
     kept: Vec<Option<Kept>>,
 }
 
@@ -49,21 +55,26 @@ impl Destinations {
         self.remove(place);
         now.picks_since = now.picks;
         let Some(name) = name() else { return };
-        self.places.insert(name, place);
-        self.kept[index] = Some(Kept {
+        let hash = hash(&name);
+        if let Some(other) = find(&self.places, &self.kept, hash, &name) {
+            // Who was deleted and came again has the new place, and the old one is nobody's.
+            self.remove(other);
+        }
+        let Self { places, kept } = self;
+        kept[index] = Some(Kept {
             generation,
             name,
             activity: now,
         });
+        places.insert_unique(hash, place, |&place| hash_at(kept, place));
     }
 
     /// Nobody has the place any more.
     pub fn remove(&mut self, place: u32) {
         if let Some(kept) = self.kept.get_mut(place as usize).and_then(Option::take)
-            && self.places.get(&kept.name) == Some(&place)
+            && let Ok(entry) = self.places.find_entry(hash(&kept.name), |&other| other == place)
         {
-            // Somebody who was deleted and came again may have another place by now.
-            self.places.remove(&kept.name);
+            entry.remove();
         }
     }
 
@@ -77,7 +88,7 @@ impl Destinations {
 
     /// What befell a destination; none if nothing did.
     pub fn get(&self, name: &DestinationName) -> Option<&DestinationActivity> {
-        let place = *self.places.get(name)?;
+        let place = find(&self.places, &self.kept, hash(name), name)?;
         let kept = self.kept.get(place as usize)?.as_ref()?;
         Some(&kept.activity)
     }
@@ -105,6 +116,25 @@ impl Destinations {
         self.places.clear();
         self.kept.clear();
     }
+}
+
+/// By the kernel's configuration, which root chooses: as with [`KeyMap`](super::KeyMap).
+fn hash(name: &DestinationName) -> u64 {
+    FxBuildHasher.hash_one(name)
+}
+
+fn hash_at(kept: &[Option<Kept>], place: u32) -> u64 {
+    let kept = kept.get(place as usize).and_then(Option::as_ref);
+    kept.map_or(0, |kept| hash(&kept.name))
+}
+
+#[inline]
+fn find(places: &HashTable<u32>, kept: &[Option<Kept>], hash: u64, name: &DestinationName) -> Option<u32> {
+    let named = |&place: &u32| {
+        let kept = kept.get(place as usize).and_then(Option::as_ref);
+        kept.is_some_and(|kept| kept.name == *name)
+    };
+    places.find(hash, named).copied()
 }
 
 #[cfg(test)]

@@ -9,8 +9,13 @@ use ipvs_observer_common::{
     slot::{self, Owner},
 };
 
-use super::{convert, latency, mapped::Mapped, object::Object};
-use crate::model::{Activity, DestinationActivity, Durations, Lost, ProbeTotals, ServiceActivity};
+use super::{
+    convert,
+    latency::{self, Interval, Reading},
+    mapped::Mapped,
+    object::Object,
+};
+use crate::model::{Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
@@ -20,6 +25,8 @@ pub(super) struct Counters {
     durations: Mapped<Histogram>,
     /// Durations as of the last reading, by the services' slots.
     known: Vec<Known>,
+    /// Room for what was counted since.
+    counted: Interval,
 }
 
 /// Counters by slot and CPU.
@@ -35,8 +42,7 @@ struct Known {
     generation: u64,
     /// Calls, and the time that they took.
     asked: (u64, u64),
-    /// Made when the first call is seen.
-    histogram: Option<Box<Histogram>>,
+    durations: Reading,
 }
 
 impl Counters {
@@ -56,6 +62,7 @@ impl Counters {
             },
             durations: Mapped::readable(ebpf, "DURATIONS")?,
             known: Vec::new(),
+            counted: Interval::default(),
         })
     }
 
@@ -69,27 +76,38 @@ impl Counters {
     }
 
     fn read_services(&mut self, given: u32, interval: u32, activity: &mut Activity) -> io::Result<()> {
-        self.services.reach(given, self.cpus)?;
-        self.durations.reach(given)?;
+        let (cpus, slots) = (self.cpus, &mut self.services);
+        slots.reach(given, cpus)?;
         if self.known.len() < given as usize {
             self.known.resize_with(given as usize, Known::default);
         }
-        let (durations, known) = (&self.durations, &mut self.known);
-        self.services.each(given, self.cpus, |slot, owner, blocks| {
+        for (slot, known) in (0..given).zip(&mut self.known) {
+            let Some(owner) = slots.owners.owner(slot) else {
+                continue;
+            };
             let mut sum = ServiceCounters::default();
-            let mut counted = false;
-            for block in blocks.filter(|block| block.generation == owner.generation) {
-                sum.add(&block, interval);
-                counted = true;
+            for cpu in 0..cpus {
+                let block = slots.counters.read(slot::block(slot, cpu, cpus));
+                if let Some(block) = block.filter(|block| block.generation == owner.generation) {
+                    sum.add(&block, interval);
+                    sum.generation = owner.generation;
+                }
             }
-            if !counted {
-                return;
+            if sum.generation == 0 {
+                continue;
             }
-            let durations = known.get_mut(slot as usize).and_then(|known| {
-                let asked = known.asked_since(owner.generation, (sum.calls, sum.ns_sum));
-                let now = asked.then(|| durations.read(slot)).flatten()?;
-                known.durations(&now, sum.ns_max[(interval & 1) as usize])
-            });
+            let durations = if known.asked_since(owner.generation, (sum.calls, sum.ns_sum)) {
+                self.durations.turn_to(slot)?;
+                self.durations.words(slot).and_then(|words| {
+                    let counted = &mut self.counted;
+                    known
+                        .durations
+                        .since(|group| latency::group(words, group), counted);
+                    counted.durations(sum.ns_max[(interval & 1) as usize])
+                })
+            } else {
+                None
+            };
             activity.services.insert(
                 convert::service(&owner.key),
                 ServiceActivity {
@@ -103,7 +121,7 @@ impl Counters {
                     durations,
                 },
             );
-        });
+        }
         Ok(())
     }
 
@@ -160,16 +178,6 @@ where
         self.owners.reach(given)?;
         self.counters.reach(slot::in_runs(given).saturating_mul(cpus))
     }
-
-    /// Gives each slot that is somebody's to `each`, with its block of each CPU.
-    fn each(&self, given: u32, cpus: u32, mut each: impl FnMut(u32, &Owner<K>, &mut dyn Iterator<Item = C>)) {
-        for slot in 0..given {
-            if let Some(owner) = self.owners.owner(slot) {
-                let block = |cpu| self.counters.read(slot::block(slot, cpu, cpus));
-                each(slot, &owner, &mut (0..cpus).filter_map(block));
-            }
-        }
-    }
 }
 
 impl Known {
@@ -178,17 +186,9 @@ impl Known {
         if self.generation != generation {
             self.generation = generation;
             self.asked = (0, 0);
-            self.histogram = None;
+            self.durations = Reading::default();
         }
         std::mem::replace(&mut self.asked, asked) != asked
-    }
-
-    /// The percentiles since the last reading.
-    fn durations(&mut self, now: &Histogram, longest: u64) -> Option<Durations> {
-        let before = self.histogram.get_or_insert_default();
-        let interval = latency::between(before, now);
-        **before = *now;
-        latency::durations(&interval, longest)
     }
 }
 

@@ -18,6 +18,11 @@ use aya::{
 use ipvs_observer_common::slot::Owner;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+/// Entries that [`Mapped::turn_to`] maps at a time.
+const NEAR: u32 = 1024;
+/// A mapping begins with a page, which here has 4 KiB and elsewhere up to this.
+const LARGEST_PAGE: usize = 64 << 10;
+
 /// An array whose first entries are mapped, as many as were asked for.
 pub(super) struct Mapped<T> {
     map: MapData,
@@ -32,6 +37,9 @@ pub(super) struct Mapped<T> {
 struct Area {
     begin: NonNull<AtomicU64>,
     bytes: usize,
+    /// The entry that it begins with, and how many there are.
+    first: u32,
+    entries: u32,
 }
 
 // SAFETY: the memory is the process's, whichever thread it is used in.
@@ -88,14 +96,34 @@ impl<T: Pod> Mapped<T> {
     /// # Errors
     /// There is no memory to map them to.
     pub(super) fn reach(&mut self, entries: u32) -> io::Result<()> {
-        let entries = entries.min(self.entries);
-        if self.mapped() >= entries {
-            return Ok(());
+        let mapped = self.area.as_ref().map_or(0, |area| area.entries);
+        if mapped < entries.min(self.entries) {
+            // In steps that grow, for a table that does.
+            self.map_from(0, entries.saturating_add(entries / 4))?;
         }
-        // In steps that grow, for a table that does.
-        let bytes =
-            |entries: u32| (entries as usize * size_of::<T>()).next_multiple_of(rustix::param::page_size());
-        let bytes = bytes(entries.saturating_add(entries / 4)).min(bytes(self.entries));
+        Ok(())
+    }
+
+    /// Makes sure that an entry is mapped, in the place of those that are not near it: what is mapped counts as this
+    /// process's memory. For an array that is read from its beginning to its end.
+    ///
+    /// # Errors
+    /// There is no memory to map it to.
+    pub(super) fn turn_to(&mut self, index: u32) -> io::Result<()> {
+        const { assert!((NEAR as usize * size_of::<T>()).is_multiple_of(LARGEST_PAGE)) };
+        let first = index / NEAR * NEAR;
+        if index < self.entries && self.area.as_ref().is_none_or(|area| area.first != first) {
+            self.area = None;
+            self.map_from(first, NEAR)?;
+        }
+        Ok(())
+    }
+
+    /// Maps so many entries from `first` on, or as many as there are. `first` begins a page.
+    fn map_from(&mut self, first: u32, entries: u32) -> io::Result<()> {
+        let place = |entry: u32| entry as usize * size_of::<T>();
+        let (page, end) = (rustix::param::page_size(), self.entries - first);
+        let bytes = place(entries.min(end)).next_multiple_of(page);
         // SAFETY: a new mapping, at an address of the kernel's choosing.
         let begin = unsafe {
             mmap(
@@ -104,27 +132,30 @@ impl<T: Pod> Mapped<T> {
                 self.access,
                 MapFlags::SHARED,
                 self.map.fd().as_fd(),
-                0,
+                place(first) as u64,
             )?
         };
         let begin = NonNull::new(begin.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        self.area = Some(Area { begin, bytes });
+        self.area = Some(Area {
+            begin,
+            bytes,
+            first,
+            entries: end.min((bytes / size_of::<T>()) as u32),
+        });
         Ok(())
     }
 
-    /// Entries that are mapped.
-    fn mapped(&self) -> u32 {
-        let entries = self.area.as_ref().map_or(0, |area| area.bytes / size_of::<T>());
-        self.entries.min(entries as u32)
-    }
-
     /// The words of an entry; none if it is not mapped.
-    fn words(&self, index: u32) -> Option<&[AtomicU64]> {
-        let area = self.area.as_ref().filter(|_| index < self.mapped())?;
+    #[inline]
+    pub(super) fn words(&self, index: u32) -> Option<&[AtomicU64]> {
+        let area = self.area.as_ref()?;
+        let place = index
+            .checked_sub(area.first)
+            .filter(|&place| place < area.entries)?;
         // SAFETY: the entry is within the mapping, whose beginning is aligned to a page, and lives as long as the
         // borrow of `self`. Who else changes it, the programs, does so in whole words.
         Some(unsafe {
-            let first = area.begin.add(index as usize * Self::WORDS);
+            let first = area.begin.add(place as usize * Self::WORDS);
             std::slice::from_raw_parts(first.as_ptr(), Self::WORDS)
         })
     }
