@@ -82,6 +82,7 @@ fn bench(words: &[String]) -> io::Result<()> {
         table.fill()?;
         eprintln!("{name}: filled in {:.1} s", began.elapsed().as_secs_f64());
         measure(name, table, rounds, exporter.map(String::as_str))?;
+        table::without_probes()?;
         eprintln!("{name}: done after {:.1} s", began.elapsed().as_secs_f64());
     }
     table::clear()

@@ -1,9 +1,12 @@
 //! The tables, as `ipvsadm -R` takes them, and datagrams through them.
 
 use std::{
+    fs,
     io::{self, Write},
     net::UdpSocket,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 /// So many services with so many real servers each.
@@ -79,6 +82,19 @@ pub fn network() -> io::Result<()> {
                   ip route add local 10.100.0.0/16 dev lo && sysctl -qw net.ipv4.neigh.default.gc_thresh3=65536";
     let status = Command::new("sh").args(["-c", script]).status()?;
     succeeded("setting up the network", status.success())
+}
+
+/// Waits until the kernel has taken the last table's probes away, which it does one by one after their process has
+/// ended: rewriting its code while the next table is filled, an emulated kernel went down.
+pub fn without_probes() -> io::Result<()> {
+    const LONGEST: u32 = 600;
+    for _ in 0..LONGEST {
+        if fs::read_to_string("/sys/kernel/debug/kprobes/list")?.is_empty() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Err(io::Error::other("the last table's probes are still there"))
 }
 
 /// Leaves no service.
