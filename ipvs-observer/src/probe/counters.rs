@@ -17,6 +17,17 @@ use super::{
 };
 use crate::model::{Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
 
+/// Slots of large arrays that are mapped at a time. A part of each begins with a page, which here has 4 KiB and
+/// elsewhere up to 64.
+const NEAR: u32 = 2048;
+const _: () = {
+    const LARGEST_PAGE: usize = 64 << 10;
+    assert!(NEAR.is_multiple_of(slot::RUN));
+    assert!((NEAR as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR as usize * size_of::<Owner<DestinationKey>>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR as usize * size_of::<DestinationCounters>()).is_multiple_of(LARGEST_PAGE));
+};
+
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
 pub(super) struct Counters {
     cpus: u32,
@@ -97,7 +108,7 @@ impl Counters {
                 continue;
             }
             let durations = if known.asked_since(owner.generation, (sum.calls, sum.ns_sum)) {
-                self.durations.turn_to(slot)?;
+                self.durations.turn_to(slot / NEAR * NEAR, NEAR)?;
                 self.durations.words(slot).and_then(|words| {
                     let counted = &mut self.counted;
                     known
@@ -127,9 +138,11 @@ impl Counters {
 
     fn read_destinations(&mut self, given: u32, activity: &mut Activity) -> io::Result<()> {
         let (cpus, slots, found) = (self.cpus, &mut self.destinations, &mut activity.destinations);
-        slots.reach(given, cpus)?;
         found.truncate(given);
         for slot in 0..given {
+            if slot.is_multiple_of(NEAR) {
+                slots.turn_to(slot, cpus)?;
+            }
             let sum = slots.owners.generation(slot).and_then(|generation| {
                 let mut sum = DestinationCounters::default();
                 for cpu in 0..cpus {
@@ -177,6 +190,14 @@ where
     fn reach(&mut self, given: u32, cpus: u32) -> io::Result<()> {
         self.owners.reach(given)?;
         self.counters.reach(slot::in_runs(given).saturating_mul(cpus))
+    }
+
+    /// Makes sure that the [`NEAR`] slots from `first` on can be read, and no others.
+    fn turn_to(&mut self, first: u32, cpus: u32) -> io::Result<()> {
+        self.owners.turn_to(first, NEAR)?;
+        // Whole runs: these are the slots' blocks of all CPUs.
+        let (block, blocks) = (slot::block(first, 0, cpus), NEAR.saturating_mul(cpus));
+        self.counters.turn_to(block, blocks)
     }
 }
 

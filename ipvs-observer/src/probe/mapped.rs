@@ -18,12 +18,7 @@ use aya::{
 use ipvs_observer_common::slot::Owner;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Entries that [`Mapped::turn_to`] maps at a time.
-const NEAR: u32 = 1024;
-/// A mapping begins with a page, which here has 4 KiB and elsewhere up to this.
-const LARGEST_PAGE: usize = 64 << 10;
-
-/// An array whose first entries are mapped, as many as were asked for.
+/// An array of which a part is mapped: the first entries, as many as were asked for, or those turned to.
 pub(super) struct Mapped<T> {
     map: MapData,
     /// Entries that the array has.
@@ -104,17 +99,17 @@ impl<T: Pod> Mapped<T> {
         Ok(())
     }
 
-    /// Makes sure that an entry is mapped, in the place of those that are not near it: what is mapped counts as this
-    /// process's memory. For an array that is read from its beginning to its end.
+    /// Makes sure that `entries` from `first` on are mapped, in the place of all others: what is mapped counts as this
+    /// process's memory, and of a large array that is read from its beginning to its end a part is enough. `first`
+    /// begins a page.
     ///
     /// # Errors
-    /// There is no memory to map it to.
-    pub(super) fn turn_to(&mut self, index: u32) -> io::Result<()> {
-        const { assert!((NEAR as usize * size_of::<T>()).is_multiple_of(LARGEST_PAGE)) };
-        let first = index / NEAR * NEAR;
-        if index < self.entries && self.area.as_ref().is_none_or(|area| area.first != first) {
+    /// There is no memory to map them to.
+    pub(super) fn turn_to(&mut self, first: u32, entries: u32) -> io::Result<()> {
+        let mapped = self.area.as_ref().is_some_and(|area| area.first == first);
+        if !mapped && first < self.entries {
             self.area = None;
-            self.map_from(first, NEAR)?;
+            self.map_from(first, entries)?;
         }
         Ok(())
     }
