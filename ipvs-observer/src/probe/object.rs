@@ -47,6 +47,29 @@ impl Default for Sizes {
     }
 }
 
+/// The maps of something that is counted, by name.
+#[derive(Clone, Copy)]
+struct Counted {
+    slots: &'static str,
+    free: &'static str,
+    owners: &'static str,
+    counters: &'static str,
+}
+
+const SERVICES: Counted = Counted {
+    slots: "SERVICES",
+    free: "FREE_SERVICES",
+    owners: "SERVICE_OWNERS",
+    counters: "SERVICE_COUNTERS",
+};
+
+const DESTINATIONS: Counted = Counted {
+    slots: "DESTINATIONS",
+    free: "FREE_DESTINATIONS",
+    owners: "DESTINATION_OWNERS",
+    counters: "DESTINATION_COUNTERS",
+};
+
 /// The loaded object: its maps exist, its programs pass the verifier when they are first wanted.
 pub(super) struct Object {
     pub(super) ebpf: Ebpf,
@@ -74,20 +97,18 @@ impl Object {
             .map_max_entries("HEALTH", cpus);
         // Without a layout nothing is counted by service, and the maps need no room.
         let counting = layout.features & layout::SERVICES != 0;
+        let counted = [(SERVICES, services), (DESTINATIONS, destinations)];
         if counting {
-            let slots = slot::in_runs(services);
+            for (maps, most) in counted {
+                let slots = slot::in_runs(most);
+                loader
+                    .map_max_entries(maps.slots, most)
+                    .map_max_entries(maps.free, slots)
+                    .map_max_entries(maps.owners, slots)
+                    .map_max_entries(maps.counters, slots.saturating_mul(cpus));
+            }
             loader
-                .map_max_entries("SERVICES", services)
-                .map_max_entries("FREE_SERVICES", slots)
-                .map_max_entries("SERVICE_OWNERS", slots)
-                .map_max_entries("SERVICE_COUNTERS", slots.saturating_mul(cpus))
-                .map_max_entries("DURATIONS", slots);
-            let slots = slot::in_runs(destinations);
-            loader
-                .map_max_entries("DESTINATIONS", destinations)
-                .map_max_entries("FREE_DESTINATIONS", slots)
-                .map_max_entries("DESTINATION_OWNERS", slots)
-                .map_max_entries("DESTINATION_COUNTERS", slots.saturating_mul(cpus))
+                .map_max_entries("DURATIONS", slot::in_runs(services))
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());
         }
         let mut ebpf = loader.load(BYTES).map_err(|error| Reason::of_loading(&error))?;
@@ -98,8 +119,9 @@ impl Object {
         control.reach(1).map_err(mapping)?;
         health.reach(cpus).map_err(mapping)?;
         if counting {
-            free_slots(&mut ebpf, "FREE_SERVICES", slot::in_runs(services))?;
-            free_slots(&mut ebpf, "FREE_DESTINATIONS", slot::in_runs(destinations))?;
+            for (maps, most) in counted {
+                free_slots(&mut ebpf, maps.free, slot::in_runs(most))?;
+            }
         }
         Ok(Self {
             ebpf,
