@@ -85,7 +85,7 @@ pub fn network() -> io::Result<()> {
 }
 
 /// Waits until the kernel has taken the last table's probes away, which it does one by one after their process has
-/// ended: rewriting its code while the next table is filled, an emulated kernel went down.
+/// ended: what that takes is no part of the next table.
 pub fn without_probes() -> io::Result<()> {
     const LONGEST: u32 = 600;
     for _ in 0..LONGEST {
