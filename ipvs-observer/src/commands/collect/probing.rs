@@ -61,10 +61,10 @@ impl Probing {
     /// that is nothing.
     pub(super) fn read(&mut self, observed: &[Netns], activity: &mut Activity) {
         self.welcome();
-        activity.clear();
         let State::Here(probes) = &mut self.state else {
-            return;
+            return activity.clear();
         };
+        // What it found last time stays, for what is new since then.
         match probes.look() {
             Outlook::Same => {}
             Outlook::Schedulers => probes.renew(),

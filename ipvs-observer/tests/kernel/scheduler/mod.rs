@@ -5,6 +5,7 @@
 
 mod changes;
 pub mod client;
+mod interval;
 mod namespaces;
 mod overload;
 mod picks;
