@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    faults::{RULES, connections, counted, picks, prepare, remove, state, telling},
+    faults::{RULES, connections, counted, in_the_kernel, picks, prepare, remove, state, telling},
     ipvsadm,
     observer::{self, of, only, service},
     scheduler,
@@ -174,11 +174,22 @@ fn at_the_usual_interval_everything_is_back_within_two_after_a_module_came() {
     }
     remove();
     watched.shown("its absence", |gather| state(gather).0 == "unavailable");
-    // A gather has just been: no other moment is as far from the next two.
-    let begin = Instant::now();
+    let probes = |there: bool| {
+        let begin = Instant::now();
+        while (in_the_kernel().0 > 0) != there {
+            assert!(begin.elapsed() < PATIENCE, "probes are there, or not: {}", !there);
+            thread::sleep(Duration::from_millis(100));
+        }
+        begin.elapsed()
+    };
+    probes(false);
+    // A gather has been a moment ago: the next two are far.
+    let (begin, gathers) = (Instant::now(), watched.count());
     shell("modprobe ip_vs");
     ipvsadm::restore(RULES);
     add();
+    println!("the first probe {:?} after the table", probes(true));
+    assert_eq!(watched.count(), gathers, "the probes waited for a gather");
     let back = |what: &str, begin: Instant| {
         watched.shown(what, |gather| everything(gather, &before));
         let took = begin.elapsed();
