@@ -86,7 +86,7 @@ pub fn update_entry(ctx: &ProbeContext) {
     } else if has(layout::DESTINATIONS) {
         // It begins anew, whatever a packet left behind that was on its way when it was last deleted.
         let service = key::service(ctx.arg(0).unwrap_or(0));
-        count::forget_destination(&key::destination(service, destination));
+        count::forget(&key::destination(service, destination));
     }
 }
 
@@ -106,7 +106,7 @@ pub fn destination_gone(ctx: &ProbeContext) {
     note_weight(destination);
     if has(layout::DESTINATIONS) {
         let service = key::service(number(destination, layout!(destination.svc)));
-        count::forget_destination(&key::destination(service, destination));
+        count::forget(&key::destination(service, destination));
     }
 }
 

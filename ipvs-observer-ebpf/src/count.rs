@@ -23,6 +23,122 @@ use crate::{
     },
 };
 
+/// What is counted: its maps, and what differs from one kind to the other.
+pub trait Counted: Copy + 'static {
+    type Counters: Default + 'static;
+
+    fn slots() -> &'static HashMap<Self, Slot>;
+    fn owners() -> &'static Array<Owner<Self>>;
+    fn free() -> &'static Stack<Free>;
+    fn blocks() -> &'static Array<Self::Counters>;
+    /// Whose block it is.
+    fn generation(counters: &mut Self::Counters) -> &mut u64;
+    /// Below which slots were ever given.
+    fn given(health: &mut Health) -> &mut u32;
+    /// Those that there was no slot for.
+    fn full(health: &mut Health) -> &mut u64;
+    /// Whether it was deleted, by where the kernel has it.
+    fn is_gone(place: u64) -> bool;
+    /// Makes a slot ready for another.
+    fn prepare(slot: u32);
+}
+
+impl Counted for ServiceKey {
+    type Counters = ServiceCounters;
+
+    #[inline(always)]
+    fn slots() -> &'static HashMap<Self, Slot> {
+        &SERVICES
+    }
+
+    #[inline(always)]
+    fn owners() -> &'static Array<Owner<Self>> {
+        &SERVICE_OWNERS
+    }
+
+    #[inline(always)]
+    fn free() -> &'static Stack<Free> {
+        &FREE_SERVICES
+    }
+
+    #[inline(always)]
+    fn blocks() -> &'static Array<ServiceCounters> {
+        &SERVICE_COUNTERS
+    }
+
+    #[inline(always)]
+    fn generation(counters: &mut ServiceCounters) -> &mut u64 {
+        &mut counters.generation
+    }
+
+    #[inline(always)]
+    fn given(health: &mut Health) -> &mut u32 {
+        &mut health.services_given
+    }
+
+    #[inline(always)]
+    fn full(health: &mut Health) -> &mut u64 {
+        &mut health.services_full
+    }
+
+    #[inline(always)]
+    fn is_gone(place: u64) -> bool {
+        key::is_service_gone(place)
+    }
+
+    #[inline(always)]
+    fn prepare(slot: u32) {
+        clear_durations(slot);
+    }
+}
+
+impl Counted for DestinationKey {
+    type Counters = DestinationCounters;
+
+    #[inline(always)]
+    fn slots() -> &'static HashMap<Self, Slot> {
+        &DESTINATIONS
+    }
+
+    #[inline(always)]
+    fn owners() -> &'static Array<Owner<Self>> {
+        &DESTINATION_OWNERS
+    }
+
+    #[inline(always)]
+    fn free() -> &'static Stack<Free> {
+        &FREE_DESTINATIONS
+    }
+
+    #[inline(always)]
+    fn blocks() -> &'static Array<DestinationCounters> {
+        &DESTINATION_COUNTERS
+    }
+
+    #[inline(always)]
+    fn generation(counters: &mut DestinationCounters) -> &mut u64 {
+        &mut counters.generation
+    }
+
+    #[inline(always)]
+    fn given(health: &mut Health) -> &mut u32 {
+        &mut health.destinations_given
+    }
+
+    #[inline(always)]
+    fn full(health: &mut Health) -> &mut u64 {
+        &mut health.destinations_full
+    }
+
+    #[inline(always)]
+    fn is_gone(place: u64) -> bool {
+        key::is_gone(place)
+    }
+
+    #[inline(always)]
+    fn prepare(_: u32) {}
+}
+
 /// What became of a packet, and how long the scheduler took if it is known. `place` is where the kernel has the
 /// service.
 #[inline(always)]
@@ -58,7 +174,7 @@ pub fn refused(service: &ServiceKey, place: u64) {
 /// A destination was chosen. `place` is where the kernel has it.
 #[inline(always)]
 pub fn pick(destination: &DestinationKey, place: u64) {
-    if let Some(counters) = destination_counters(destination, place) {
+    if let Some((counters, _)) = counters(destination, place) {
         counters.picks += 1;
     }
 }
@@ -66,7 +182,7 @@ pub fn pick(destination: &DestinationKey, place: u64) {
 /// A destination was seen to be overloaded or not; `became`: just now.
 #[inline(always)]
 pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, became: bool) {
-    if let Some(counters) = destination_counters(destination, place) {
+    if let Some((counters, _)) = counters(destination, place) {
         counters.overload_seen = now() & !1 | u64::from(overloaded);
         if became {
             counters.overloads += 1;
@@ -74,104 +190,61 @@ pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, beca
     }
 }
 
-/// A service is gone, and takes its counters along.
+/// A service or a destination is gone, and takes its counters along.
 #[inline(always)]
-pub fn forget(service: &ServiceKey) {
-    leave(&SERVICES, &SERVICE_OWNERS, &FREE_SERVICES, service);
-}
-
-/// A destination is gone, and takes its counters along.
-#[inline(always)]
-pub fn forget_destination(destination: &DestinationKey) {
-    leave(
-        &DESTINATIONS,
-        &DESTINATION_OWNERS,
-        &FREE_DESTINATIONS,
-        destination,
-    );
-}
-
-/// The counters of a service, and its slot. What was deleted with this packet still on its way is not made anew:
-/// nobody would delete it again.
-#[inline(always)]
-fn counters(service: &ServiceKey, place: u64) -> Option<(&'static mut ServiceCounters, u32)> {
+pub fn forget<K: Counted>(key: &K) {
     // SAFETY: the value is two whole numbers that do not change while it is there.
-    let slot = match unsafe { SERVICES.get(service) } {
+    let Some(index) = unsafe { K::slots().get(key) }.map(|slot| slot.index) else {
+        return;
+    };
+    // Who removes it is the one that gives it back.
+    if K::slots().remove(key).is_err() {
+        return;
+    }
+    give_back::<K>(index);
+}
+
+/// The counters of a service or a destination, and its slot. What was deleted with this packet still on its way is not
+/// made anew: nobody would delete it again.
+#[inline(always)]
+fn counters<K: Counted>(key: &K, place: u64) -> Option<(&'static mut K::Counters, u32)> {
+    // SAFETY: the value is two whole numbers that do not change while it is there.
+    let slot = match unsafe { K::slots().get(key) } {
         Some(slot) => *slot,
-        None if key::is_service_gone(place) => return None,
+        None if K::is_gone(place) => return None,
         None => {
-            let given = |health: &mut Health, index| most(&mut health.services_given, index);
-            let slot = take(&FREE_SERVICES, given).and_then(|index| {
-                clear_durations(index);
-                enter(&SERVICES, &SERVICE_OWNERS, &FREE_SERVICES, service, index)
+            let slot = take::<K>().and_then(|index| {
+                K::prepare(index);
+                enter(key, index)
             });
             let Some(slot) = slot else {
-                health(|health| health.services_full += 1);
+                health(|health| *K::full(health) += 1);
                 return None;
             };
             slot
         }
     };
-    let counters = SERVICE_COUNTERS.get_ptr_mut(block(slot.index))?;
+    let counters = K::blocks().get_ptr_mut(block(slot.index))?;
     // SAFETY: the lookup gave a valid pointer to this CPU's block, which no other program writes to now.
     let counters = unsafe { &mut *counters };
-    if counters.generation != slot.generation {
-        if counters.generation > slot.generation {
+    let generation = *K::generation(counters);
+    if generation != slot.generation {
+        if generation > slot.generation {
             return None;
         }
-        begin_anew(counters, |counters| &raw mut counters.generation, slot.generation);
+        begin_anew::<K>(counters, slot.generation);
     }
     Some((counters, slot.index))
-}
-
-/// The counters of a destination; likewise.
-#[inline(always)]
-fn destination_counters(
-    destination: &DestinationKey,
-    place: u64,
-) -> Option<&'static mut DestinationCounters> {
-    // SAFETY: as above.
-    let slot = match unsafe { DESTINATIONS.get(destination) } {
-        Some(slot) => *slot,
-        None if key::is_gone(place) => return None,
-        None => {
-            let given = |health: &mut Health, index| most(&mut health.destinations_given, index);
-            let slot = take(&FREE_DESTINATIONS, given).and_then(|index| {
-                enter(
-                    &DESTINATIONS,
-                    &DESTINATION_OWNERS,
-                    &FREE_DESTINATIONS,
-                    destination,
-                    index,
-                )
-            });
-            let Some(slot) = slot else {
-                health(|health| health.destinations_full += 1);
-                return None;
-            };
-            slot
-        }
-    };
-    let counters = DESTINATION_COUNTERS.get_ptr_mut(block(slot.index))?;
-    // SAFETY: as above.
-    let counters = unsafe { &mut *counters };
-    if counters.generation != slot.generation {
-        if counters.generation > slot.generation {
-            return None;
-        }
-        begin_anew(counters, |counters| &raw mut counters.generation, slot.generation);
-    }
-    Some(counters)
 }
 
 /// Empties a block that was of something that is gone. Its generation comes last: who reads it before does not read
 /// the rest.
 #[inline(always)]
-fn begin_anew<C: Default>(counters: &mut C, place: impl FnOnce(&mut C) -> *mut u64, generation: u64) {
+fn begin_anew<K: Counted>(counters: &mut K::Counters, generation: u64) {
     // SAFETY: the block is valid, and the place is within it.
     unsafe {
-        (&raw mut *counters).write_volatile(C::default());
-        place(counters).write_volatile(generation);
+        (&raw mut *counters).write_volatile(K::Counters::default());
+        (&raw mut *K::generation(counters)).write_volatile(generation);
     }
 }
 
@@ -183,42 +256,34 @@ fn block(slot: u32) -> u32 {
 
 /// Takes a slot that is nobody's, and lets userspace know how far slots are in use.
 #[inline(always)]
-fn take(free: &Stack<Free>, given: impl FnOnce(&mut Health, u32)) -> Option<u32> {
-    let Free { first, count } = free.pop().ok()??;
+fn take<K: Counted>() -> Option<u32> {
+    let Free { first, count } = K::free().pop().ok()??;
     if count > 1 {
         let rest = Free {
             first: first + 1,
             count: count - 1,
         };
-        let _ = free.push(rest, 0);
+        let _ = K::free().push(rest, 0);
     }
-    health(|health| given(health, first + 1));
+    health(|health| {
+        let most = K::given(health);
+        if *most <= first {
+            *most = first + 1;
+        }
+    });
     Some(first)
-}
-
-#[inline(always)]
-fn most(most: &mut u32, now: u32) {
-    if *most < now {
-        *most = now;
-    }
 }
 
 /// Gives a slot to a key, or returns the one that another CPU gave it meanwhile; none if the map is full.
 #[inline(always)]
-fn enter<K: Copy>(
-    slots: &HashMap<K, Slot>,
-    owners: &Array<Owner<K>>,
-    free: &Stack<Free>,
-    key: &K,
-    index: u32,
-) -> Option<Slot> {
+fn enter<K: Counted>(key: &K, index: u32) -> Option<Slot> {
     let slot = Slot {
         generation: now(),
         index,
         reserved: 0,
     };
     // Before anybody can find it, or take it away again.
-    if let Some(owner) = owners.get_ptr_mut(index) {
+    if let Some(owner) = K::owners().get_ptr_mut(index) {
         // SAFETY: the lookup gave a valid pointer, and the slot is this program's. Its generation is written last: who
         // reads it before does not read the key.
         unsafe {
@@ -226,36 +291,22 @@ fn enter<K: Copy>(
             (&raw mut (*owner).generation).write_volatile(slot.generation);
         }
     }
-    if slots.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
+    if K::slots().insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
         return Some(slot);
     }
-    give_back(owners, free, index);
+    give_back::<K>(index);
     // SAFETY: as above.
-    unsafe { slots.get(key) }.copied()
-}
-
-/// Takes the slot of a key away.
-#[inline(always)]
-fn leave<K>(slots: &HashMap<K, Slot>, owners: &Array<Owner<K>>, free: &Stack<Free>, key: &K) {
-    // SAFETY: as above.
-    let Some(index) = unsafe { slots.get(key) }.map(|slot| slot.index) else {
-        return;
-    };
-    // Who removes it is the one that gives it back.
-    if slots.remove(key).is_err() {
-        return;
-    }
-    give_back(owners, free, index);
+    unsafe { K::slots().get(key) }.copied()
 }
 
 /// Makes a slot nobody's.
 #[inline(always)]
-fn give_back<K>(owners: &Array<Owner<K>>, free: &Stack<Free>, index: u32) {
-    if let Some(owner) = owners.get_ptr_mut(index) {
+fn give_back<K: Counted>(index: u32) {
+    if let Some(owner) = K::owners().get_ptr_mut(index) {
         // SAFETY: the lookup gave a valid pointer, and the slot is nobody else's until it is pushed.
         unsafe { (&raw mut (*owner).generation).write_volatile(0) };
     }
-    let _ = free.push(
+    let _ = K::free().push(
         Free {
             first: index,
             count: 1,
