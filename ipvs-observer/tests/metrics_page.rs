@@ -58,8 +58,10 @@ fn everything() -> Snapshot {
             persistence_engine: Name::from("sip"),
             stats: Stats::default(),
         });
-        let (servers, parts) = snapshot.to_list(1);
-        let mut listing = Listing::begin(&mut servers[0], &mut parts[0]);
+    }
+    let (servers, parts) = snapshot.to_list(1);
+    for server in servers {
+        let mut listing = Listing::begin(server, &mut parts[0]);
         listing.push(Destination {
             key: DestinationKey {
                 address: address("fd00::1"),
