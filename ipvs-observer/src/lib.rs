@@ -36,6 +36,7 @@ pub mod health;
 pub mod leave;
 pub mod line;
 pub mod log;
+pub mod memory;
 pub mod model;
 pub mod netlink;
 pub mod output;

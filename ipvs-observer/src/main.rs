@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use ipvs_observer::{cli::Cli, commands, leave, log};
+use ipvs_observer::{cli::Cli, commands, leave, log, memory};
 
 /// Something failed at run time.
 const FAILED: u8 = 1;
@@ -14,6 +14,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    memory::give_back();
     let outcome = match Cli::try_parse() {
         Ok(cli) => commands::run(cli.command),
         Err(message) => return usage(&message),

@@ -1,0 +1,20 @@
+//! How memory that was freed goes back to the system.
+
+/// Lets large blocks go back as soon as they are freed, whichever thread had them. Reading BTF takes some 20 MB for a
+/// moment, at the start and at each return of `ip_vs`. The GNU allocator would take that as a sign to keep blocks of
+/// such a size from then on, once more for each thread that ever read it.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// The allocator's own, which it raises unless it is set.
+        const LARGE: libc::c_int = 128 * 1024;
+        for (setting, value) in [
+            (libc::M_MMAP_THRESHOLD, LARGE),
+            (libc::M_TRIM_THRESHOLD, LARGE),
+            (libc::M_ARENA_MAX, 1),
+        ] {
+            // SAFETY: the call takes two numbers; a setting that it refuses stays as it was.
+            unsafe { libc::mallopt(setting, value) };
+        }
+    }
+}
