@@ -6,13 +6,16 @@
     reason = "a test that cannot go on fails by it"
 )]
 
+mod support;
+
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::Write,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
-    thread,
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
+
+use support::child;
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
@@ -129,7 +132,7 @@ fn a_full_disk_is_said_and_ends_with_1() {
 /// The program, started with a trigger, and the lines that it writes.
 struct Triggered {
     child: Child,
-    lines: mpsc::Receiver<String>,
+    lines: Receiver<String>,
 }
 
 impl Triggered {
@@ -142,14 +145,7 @@ impl Triggered {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
+        let lines = child::lines(child.stdout.take().expect("piped"));
         Self { child, lines }
     }
 

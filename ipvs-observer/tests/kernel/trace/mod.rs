@@ -5,18 +5,18 @@ mod skipped;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value as Json;
 
-use crate::{ipvsadm, observer, traffic};
+use crate::{ipvsadm, observer, support::child, traffic};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -50,10 +50,37 @@ fn noting_server(address: &str, seen: &Arc<Mutex<BTreeMap<SocketAddr, String>>>)
     });
 }
 
+/// A one-packet service whose real server reads nothing, and its client: what a flood takes least for.
+struct Datagrams {
+    _server: UdpSocket,
+    client: UdpSocket,
+    service: String,
+}
+
+impl Datagrams {
+    fn to(port: u16) -> Self {
+        let service = format!("10.9.0.1:{port}");
+        let server = format!("10.8.0.1:{}", port + 100);
+        traffic::addresses();
+        ipvsadm::restore(&format!(
+            "-A -u {service} -s rr -o\n-a -u {service} -r {server} -m -w 1\n"
+        ));
+        Self {
+            _server: UdpSocket::bind(server).expect("a socket that nobody reads"),
+            client: UdpSocket::bind("10.9.0.2:0").expect("a socket"),
+            service,
+        }
+    }
+
+    fn send(&self) {
+        self.client.send_to(b"x", &self.service).expect("sending");
+    }
+}
+
 /// A trace that runs, and the objects that it writes.
 struct Trace {
     child: Child,
-    lines: mpsc::Receiver<String>,
+    lines: Receiver<String>,
 }
 
 impl Trace {
@@ -64,14 +91,7 @@ impl Trace {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
+        let lines = child::lines(child.stdout.take().expect("piped"));
         Self { child, lines }
     }
 
@@ -189,13 +209,8 @@ fn a_flood_loses_events_and_says_exactly_how_many() {
     if !traceable() {
         return;
     }
-    traffic::addresses();
-    ipvsadm::restore("-A -u 10.9.0.1:7002 -s rr -o\n-a -u 10.9.0.1:7002 -r 10.8.0.1:7102 -m -w 1\n");
-    let server = UdpSocket::bind("10.8.0.1:7102").expect("a socket that nobody reads");
-    let client = UdpSocket::bind("10.9.0.2:0").expect("a socket");
-    let send = || {
-        client.send_to(b"x", "10.9.0.1:7002").expect("sending");
-    };
+    let datagrams = Datagrams::to(7002);
+    let send = || datagrams.send();
     let trace = Trace::start(&["--format", "json", "--ring", "4KiB"]);
     trace.wait_until_attached(send);
     // On some kernels counters reach the table with the next estimation, every two seconds.
@@ -207,7 +222,6 @@ fn a_flood_loses_events_and_says_exactly_how_many() {
     (0..MADE).for_each(|_| send());
     let made = counted() - before;
     let (objects, messages) = trace.stop();
-    drop(server);
     let shown = decisions(&objects).count() as u64;
     let lost: u64 = objects
         .iter()

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::UdpSocket,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Trace, decisions, traceable};
-use crate::{ipvsadm, traffic};
+use super::{Datagrams, Trace, decisions, traceable};
 
 /// The first two numbers of the kernel's version.
 fn kernel() -> (u32, u32) {
@@ -107,13 +105,8 @@ fn what_the_kernel_skips_for_another_programs_sake_is_told_as_lost() {
     if !traceable() {
         return;
     }
-    traffic::addresses();
-    ipvsadm::restore("-A -u 10.9.0.1:7067 -s rr -o\n-a -u 10.9.0.1:7067 -r 10.8.0.1:7167 -m -w 1\n");
-    let server = UdpSocket::bind("10.8.0.1:7167").expect("a socket that nobody reads");
-    let client = UdpSocket::bind("10.9.0.2:0").expect("a socket");
-    let send = || {
-        client.send_to(b"x", "10.9.0.1:7067").expect("sending");
-    };
+    let datagrams = Datagrams::to(7067);
+    let send = || datagrams.send();
     let service = ["--service", "udp://10.9.0.1:7067"];
     let trace = Trace::start(&[&["--format", "json", "--ring", "16MiB"], &service[..]].concat());
     trace.wait_until_attached(send);
@@ -122,7 +115,6 @@ fn what_the_kernel_skips_for_another_programs_sake_is_told_as_lost() {
     asking.stop();
     thread::sleep(Duration::from_secs(2));
     let (objects, messages) = trace.stop();
-    drop(server);
     let shown = decisions(&objects).count();
     let lost: u64 = objects
         .iter()
