@@ -11,6 +11,7 @@ use std::{
 use ipvs_observer::{
     correlate::Correlator,
     line::Encoder,
+    memory,
     model::{Activity, Snapshot},
     netlink::{self, Channel, Kernel, Reader, Running},
     points::{Points, Schema, Seen},
@@ -30,6 +31,7 @@ trait Work {
 
 /// Works as the words say: `floor`, or `gather` with `telegraf`, `probes` or `one-socket` behind it. The last is the table.
 pub fn run(words: &[String]) -> io::Result<()> {
+    memory::give_back();
     let has = |word: &str| words.iter().any(|other| other == word);
     let mut costs = Costs::of(0, From::Now)?;
     let table = words.last().and_then(|word| Table::parse(word));
