@@ -17,11 +17,11 @@ use anyhow::{Context, Result, bail};
 use crate::{
     build, kernel_tests,
     lab::{
-        Added,
+        Added, emulator,
         guest::Topology,
         initramfs::Load,
         kernel::{self, Kernel},
-        mirror::Apt,
+        mirror::{self, Apt, BOOKWORM},
         ports::Streams,
         qemu::{Boot, Processors},
         series::Series,
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     build::program(args.needs)?;
     let binary = kernel_tests::compile(&workspace, "bench", "lab")?;
     let exporter = exporter(&workspace)?;
-    let mut report = Report::new(args.processors())?;
+    let mut report = Report::new(args.processors(), &emulator::ensure(&workspace.lab())?)?;
     let outcome = measure(args, &workspace, &binary, &exporter, &mut report);
     // What was measured before a failure took its time, and stands.
     io::stdout().write_all(report.text().as_bytes())?;
@@ -204,14 +204,12 @@ fn exporter(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(program);
     }
     step("fetching Debian's node exporter", || {
-        // The release that the first kernel of the lab is from.
-        let series = "6.12".parse().map_err(anyhow::Error::msg)?;
-        let apt = Apt::new(&workspace.lab(), &series)?;
+        let apt = Apt::new(&workspace.lab(), BOOKWORM)?;
         apt.update()?;
         let packages = folder.join("packages");
         let _ = fs::remove_dir_all(&folder);
         apt.download(EXPORTER, &packages)?;
-        kernel::unpack(&packages, &folder)
+        mirror::unpack(&packages, &folder)
     })?;
     if !program.is_file() {
         bail!("the package {EXPORTER} has no {}", program.display());

@@ -5,6 +5,7 @@
 
 mod archive;
 mod debian;
+pub(crate) mod emulator;
 pub(crate) mod guest;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;

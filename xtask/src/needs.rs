@@ -51,11 +51,10 @@ pub(crate) struct Need {
 }
 
 /// The programs that are needed, and the package of each.
-const PROGRAMS: [(&str, Purpose, &str); 27] = [
+const PROGRAMS: [(&str, Purpose, &str); 26] = [
     ("cc", Purpose::Build, "gcc"),
     ("apt-get", Purpose::Lab, "apt"),
     ("dpkg", Purpose::Lab, "dpkg"),
-    ("qemu-system-x86_64", Purpose::Lab, "qemu-system-x86"),
     ("setpriv", Purpose::Lab, "util-linux"),
     ("xz", Purpose::Lab, "xz-utils"),
     ("depmod", Purpose::Lab, "kmod"),

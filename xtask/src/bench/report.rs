@@ -5,7 +5,7 @@ use std::{fmt::Write, fs};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{lab::qemu::Processors, process};
+use crate::lab::{emulator::Emulator, qemu::Processors};
 
 /// The way that the others are held against.
 const FLOOR: &str = "raw dump";
@@ -22,7 +22,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Of measurements made on this machine.
-    pub(crate) fn new(processors: Processors) -> Result<Self> {
+    pub(crate) fn new(processors: Processors, emulator: &Emulator) -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus
             .lines()
@@ -31,10 +31,9 @@ impl Report {
                 rest.trim_start_matches([' ', '\t', ':'])
             });
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let version = process::capture(process::command("qemu-system-x86_64").arg("--version"))?;
         Ok(Self {
             machine: format!("{model}, {cores} cores"),
-            emulator: version.lines().next().unwrap_or_default().to_owned(),
+            emulator: emulator.version()?,
             processors,
             gathers: Vec::new(),
             path: Vec::new(),

@@ -7,11 +7,14 @@ use std::{
 
 use anyhow::Result;
 
-use super::{archive, mirror};
+use super::{
+    archive,
+    mirror::{self, BOOKWORM, Suites},
+};
 use crate::{process, progress::step};
 
 /// The release that packages are made for.
-const SUITES: [&str; 2] = ["bookworm", "bookworm-security"];
+const SUITES: Suites = BOOKWORM;
 /// What the guest has beside Debian's essential packages.
 const PACKAGES: &str = "systemd,kmod,passwd,iproute2,ipvsadm,procps,socat";
 /// Takes away what nobody reads there: the archive is unpacked into the guest's memory at each boot.
@@ -36,7 +39,7 @@ pub(crate) fn packed(lab: &Path) -> Result<PathBuf> {
             process::command("mmdebstrap")
                 .args(["--quiet", "--variant=essential", "--include", PACKAGES])
                 .args(["--customize-hook", SLIM])
-                .arg(SUITES[0])
+                .arg(SUITES[1])
                 .arg(&tar)
                 .args(mirror::sources(SUITES)?),
         )?;

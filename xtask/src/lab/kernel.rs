@@ -11,13 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    mirror::Apt,
+    mirror::{Apt, BOOKWORM, BULLSEYE, NEWEST, Suites, unpack},
     series::{self, Series},
 };
-use crate::{
-    process,
-    progress::{say, step},
-};
+use crate::progress::{say, step};
 
 /// A kernel in the cache.
 #[derive(Debug, Clone)]
@@ -82,8 +79,19 @@ fn cached(lab: &Path, version: &str) -> Option<Kernel> {
     kernel.image().is_file().then_some(kernel)
 }
 
+/// The suites that carry a series.
+fn suites(series: &Series) -> Suites {
+    if series.is(5, 10) {
+        BULLSEYE
+    } else if series.is(6, 1) || series.is(6, 12) {
+        BOOKWORM
+    } else {
+        NEWEST
+    }
+}
+
 fn fetch(lab: &Path, series: &Series) -> Result<Kernel> {
-    let apt = Apt::new(lab, series)?;
+    let apt = Apt::new(lab, suites(series))?;
     apt.update()?;
     let mut failures = Vec::new();
     for (version, packages) in versions(&apt.kernels()?, series) {
@@ -162,19 +170,6 @@ fn download(lab: &Path, apt: &Apt, version: &str, packages: &[String]) -> Result
         version: version.to_owned(),
         folder,
     })
-}
-
-pub(crate) fn unpack(packages: &Path, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    for package in fs::read_dir(packages)? {
-        process::capture(
-            process::command("dpkg")
-                .arg("-x")
-                .arg(package?.path())
-                .arg(folder),
-        )?;
-    }
-    Ok(())
 }
 
 /// The image: in /boot, or from 7.0 on beside the modules.

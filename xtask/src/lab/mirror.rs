@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{
-    series::Series,
-    sources::{Source, deb822_sources, one_line_sources},
-};
+use super::sources::{Source, deb822_sources, one_line_sources};
 use crate::{needs::KEYRING, process};
 
 /// Names a Debian mirror where the host's apt has none, or one that no longer carries an old suite.
@@ -27,27 +24,26 @@ struct Mirror {
     security: String,
 }
 
-/// The suites that carry a series, newest first.
-fn suites(series: &Series) -> [&'static str; 2] {
-    if series.is(5, 10) {
-        ["bullseye-security", "bullseye"]
-    } else if series.is(6, 1) || series.is(6, 12) {
-        ["bookworm-security", "bookworm"]
-    } else {
-        ["trixie-backports", "sid"]
-    }
-}
+/// Two suites of Debian that are read together, newest first.
+pub(crate) type Suites = [&'static str; 2];
+/// Debian 11 with its updates.
+pub(crate) const BULLSEYE: Suites = ["bullseye-security", "bullseye"];
+/// Debian 12 with its updates.
+pub(crate) const BOOKWORM: Suites = ["bookworm-security", "bookworm"];
+/// Debian 13 with its updates.
+pub(crate) const TRIXIE: Suites = ["trixie-security", "trixie"];
+/// What is newer than Debian 13.
+pub(crate) const NEWEST: Suites = ["trixie-backports", "sid"];
 
-/// Apt with the suites of one series.
+/// Apt with two suites alone.
 pub(crate) struct Apt {
     folder: PathBuf,
-    suites: [&'static str; 2],
+    suites: Suites,
 }
 
 impl Apt {
-    /// Writes the configuration for a series below `lab`.
-    pub(crate) fn new(lab: &Path, series: &Series) -> Result<Self> {
-        let suites = suites(series);
+    /// Writes the configuration for the suites below `lab`.
+    pub(crate) fn new(lab: &Path, suites: Suites) -> Result<Self> {
         let folder = lab.join("apt").join(suites[0]);
         for name in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(name))?;
@@ -74,7 +70,7 @@ impl Apt {
             command.args(["-o", &option]);
         }
         // A suite that is no longer updated keeps its last signature, whose date has passed.
-        if self.suites[0].starts_with("bullseye") {
+        if self.suites == BULLSEYE {
             command.args(["-o", "Acquire::Check-Valid-Until=false"]);
         }
         command
@@ -117,10 +113,35 @@ impl Apt {
         )
         .map(drop)
     }
+
+    /// Downloads one package into `folder`, and all that it needs on a machine that has nothing.
+    pub(crate) fn download_with_dependencies(&self, package: &str, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder.join("partial"))?;
+        process::capture(
+            self.command("apt-get")
+                .args(["-o", &format!("Dir::Cache::Archives={}", folder.display())])
+                .args(["-q", "-y", "--no-install-recommends", "--download-only"])
+                .args(["install", package]),
+        )
+        .map(drop)
+    }
+}
+
+/// Unpacks all packages of a folder into another.
+pub(crate) fn unpack(packages: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(packages)? {
+        let package = entry?.path();
+        // Beside the packages apt leaves a lock and a folder for what is half there.
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            process::capture(process::command("dpkg").arg("-x").arg(package).arg(folder))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lines for a list of sources, one for each of a release's suites.
-pub(crate) fn sources(suites: [&str; 2]) -> Result<[String; 2]> {
+pub(crate) fn sources(suites: Suites) -> Result<[String; 2]> {
     let mirror = Mirror::find()?;
     Ok(suites.map(|suite| {
         let address = if suite.ends_with("-security") {

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
+    emulator,
     initramfs::{self, Load, Userland},
     kernel::Kernel,
     ports::{Listening, Streams},
@@ -76,7 +77,7 @@ impl Boot {
         let initramfs = folder.path("initramfs");
         initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
         let console = folder.path("console");
-        let mut command = self.qemu(&initramfs);
+        let mut command = self.qemu(workspace, &initramfs)?;
         command
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", console.display()));
@@ -104,15 +105,16 @@ impl Boot {
         let folder = Folder::new()?;
         let initramfs = folder.path("initramfs");
         initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
-        let mut command = self.qemu(&initramfs);
+        let mut command = self.qemu(workspace, &initramfs)?;
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         Ok(process::exit_code(command.status().context("cannot run qemu")?))
     }
 
-    fn qemu(&self, initramfs: &Path) -> Command {
+    fn qemu(&self, workspace: &Workspace, initramfs: &Path) -> Result<Command> {
+        let emulator = emulator::ensure(&workspace.lab())?;
         // The machine dies with this process, however that ends.
         let mut command = process::command("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg("qemu-system-x86_64");
+        command.args(["--pdeathsig", "TERM"]).args(emulator.words());
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         let accelerator = match self.processors {
             Processors::Kvm => "kvm",
@@ -136,7 +138,7 @@ impl Boot {
             "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off cryptomgr.notests",
         ]);
         command.args(["-serial", "chardev:console", "-device", "virtio-rng-pci"]);
-        command
+        Ok(command)
     }
 }
 
