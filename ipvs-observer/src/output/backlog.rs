@@ -4,16 +4,25 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::piece::Piece;
+
+/// Bytes of lines that wait as they are. What comes while more of them wait is packed: that takes half as long again as
+/// the gather itself, and is for large tables whose reader is away or slow.
+const PLAIN: usize = 4 << 20;
+
 /// Batches of whole lines in pieces, oldest first, within a bound.
 ///
 /// The newest batch is kept whole whatever its size, or a table larger than the bound could never be written.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// How many of the last pieces are the newest batch's.
     newest: usize,
+    /// Of the lines, before they are packed: so `--backlog` bounds the same lines whatever they say.
     bytes: usize,
     limit: usize,
+    /// How many of the bytes may be there before what comes is packed.
+    plain: usize,
     dropped: u64,
 }
 
@@ -25,6 +34,7 @@ impl Backlog {
             newest: 0,
             bytes: 0,
             limit,
+            plain: PLAIN,
             dropped: 0,
         }
     }
@@ -40,32 +50,58 @@ impl Backlog {
             return;
         }
         self.bytes += piece.len();
-        self.pieces.push_back(piece);
+        self.pieces.push_back(if self.bytes <= self.plain {
+            Piece::Plain(piece)
+        } else {
+            Piece::packed(piece)
+        });
         self.newest += 1;
         while self.bytes > self.limit && self.pieces.len() > self.newest {
-            let surplus = self.bytes - self.limit;
-            let Some(oldest) = self.pieces.front_mut() else {
-                return;
-            };
-            let dropped = oldest.split_to(lines_covering(oldest, surplus));
-            if oldest.is_empty() {
-                self.pieces.pop_front();
-            }
+            self.drop_oldest(self.bytes - self.limit);
+        }
+    }
+
+    /// Drops the oldest piece, or as many of its lines as are `surplus` bytes.
+    fn drop_oldest(&mut self, surplus: usize) {
+        let Some(oldest) = self.pieces.front_mut() else {
+            return;
+        };
+        if surplus < oldest.len()
+            && let Some(plain) = oldest.plain()
+        {
+            let dropped = plain.split_to(lines_covering(plain, surplus));
             self.bytes -= dropped.len();
             self.dropped += lines(&dropped);
+        } else {
+            self.bytes -= oldest.len();
+            self.dropped += oldest.lines();
+            *oldest = Piece::Plain(Bytes::new());
         }
+        self.shed();
     }
 
     /// Takes the oldest lines: as many whole ones of one piece as fit `limit` bytes, and at least one.
     pub(super) fn take(&mut self, limit: usize) -> Option<Bytes> {
-        let oldest = self.pieces.front_mut()?;
-        let taken = oldest.split_to(lines_within(oldest, limit));
-        if oldest.is_empty() {
+        loop {
+            let oldest = self.pieces.front_mut()?;
+            let Some(plain) = oldest.plain() else {
+                let all = oldest.len();
+                self.drop_oldest(all);
+                continue;
+            };
+            let taken = plain.split_to(lines_within(plain, limit));
+            self.bytes -= taken.len();
+            self.shed();
+            return Some(taken);
+        }
+    }
+
+    /// Removes the oldest piece if all of it is gone.
+    fn shed(&mut self) {
+        if self.pieces.front().is_some_and(Piece::is_empty) {
             self.pieces.pop_front();
             self.newest = self.newest.min(self.pieces.len());
         }
-        self.bytes -= taken.len();
-        Some(taken)
     }
 
     /// Whether nothing waits.
@@ -75,7 +111,7 @@ impl Backlog {
 
     /// Lines that wait.
     pub(super) fn waiting(&self) -> u64 {
-        self.pieces.iter().map(|piece| lines(piece)).sum()
+        self.pieces.iter().map(Piece::lines).sum()
     }
 
     /// Lines dropped so far.
@@ -186,29 +222,72 @@ mod tests {
         );
     }
 
+    /// Batches of up to four lines, of up to four times `unit` bytes each, of which some are taken in between.
+    fn every_line_is_taken_or_dropped(mut backlog: Backlog, unit: usize, room: usize) {
+        let name = format!("{backlog:?}, room {room}");
+        let mut taken = 0;
+        for turn in 0..20usize {
+            let batch: String = (0..turn % 5).map(|line| "x".repeat(line * unit) + "\n").collect();
+            backlog.begin();
+            let middle = batch.len() / 2;
+            let cut = batch[..middle].rfind('\n').map_or(0, |end| end + 1);
+            backlog.push(Bytes::from(batch[..cut].to_owned()));
+            backlog.push(Bytes::from(batch[cut..].to_owned()));
+            if turn % 3 == 0 {
+                taken += backlog.take(room).map_or(0, |bytes| lines(&bytes));
+            }
+        }
+        assert_eq!(
+            backlog.bytes,
+            backlog.pieces.iter().map(Piece::len).sum::<usize>(),
+            "{name}"
+        );
+        while let Some(bytes) = backlog.take(room) {
+            assert!(bytes.ends_with(b"\n"), "{name}");
+            taken += lines(&bytes);
+        }
+        assert_eq!((backlog.bytes, taken + backlog.dropped()), (0, 40), "{name}");
+    }
+
     #[test]
     fn every_line_is_either_taken_or_dropped_whatever_the_sizes() {
         for limit in 0..40 {
             for room in 1..20 {
-                let mut backlog = Backlog::new(limit);
-                let mut taken = 0;
-                for turn in 0..20usize {
-                    let batch: String = (0..turn % 5).map(|line| "x".repeat(line * 3) + "\n").collect();
-                    backlog.begin();
-                    let middle = batch.len() / 2;
-                    let cut = batch[..middle].rfind('\n').map_or(0, |end| end + 1);
-                    backlog.push(Bytes::from(batch[..cut].to_owned()));
-                    backlog.push(Bytes::from(batch[cut..].to_owned()));
-                    if turn % 3 == 0 {
-                        taken += backlog.take(room).map_or(0, |bytes| lines(&bytes));
-                    }
-                }
-                while let Some(bytes) = backlog.take(room) {
-                    assert!(bytes.ends_with(b"\n"));
-                    taken += lines(&bytes);
-                }
-                assert_eq!(taken + backlog.dropped(), 40, "limit {limit}, room {room}");
+                every_line_is_taken_or_dropped(Backlog::new(limit), 3, room);
             }
         }
+    }
+
+    #[test]
+    fn every_line_is_either_taken_or_dropped_where_they_are_packed() {
+        for limit in [0, 5_000, 30_000, 70_000] {
+            for plain in [0, 10_000, 40_000] {
+                for room in [1, 6_000, 100_000] {
+                    let backlog = Backlog {
+                        plain,
+                        ..Backlog::new(limit)
+                    };
+                    every_line_is_taken_or_dropped(backlog, 4_000, room);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_behind_some_mebibytes_is_packed_and_comes_in_its_turn() {
+        let mut backlog = Backlog::new(4 * PLAIN);
+        let piece = |number: usize| Bytes::from(format!("m n={number} 1\n").repeat(20_000));
+        let count = 3 * PLAIN / piece(10).len();
+        for number in 10..10 + count {
+            backlog.begin();
+            backlog.push(piece(number));
+        }
+        let held: usize = backlog.pieces.iter().map(Piece::held).sum();
+        assert!(held < PLAIN + PLAIN / 4, "{held} bytes of {}", backlog.bytes);
+        assert_eq!((backlog.dropped(), backlog.waiting()), (0, 20_000 * count as u64));
+        for number in 10..10 + count {
+            assert_eq!(backlog.take(usize::MAX), Some(piece(number)));
+        }
+        assert_eq!(backlog.take(usize::MAX), None);
     }
 }

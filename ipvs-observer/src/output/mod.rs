@@ -5,6 +5,7 @@
 
 mod backlog;
 mod lane;
+mod piece;
 mod sink;
 
 use std::{
