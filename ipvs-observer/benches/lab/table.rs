@@ -52,9 +52,8 @@ impl Table {
         rules
     }
 
-    /// Puts it in the place of what was there.
+    /// Puts it into an IPVS that has nothing.
     pub fn fill(self) -> io::Result<()> {
-        clear()?;
         let mut child = Command::new("ipvsadm").arg("-R").stdin(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(self.rules().as_bytes())?;
@@ -77,7 +76,7 @@ impl Table {
 
 /// Addresses that lead to the services and to nowhere behind them.
 pub fn network() -> io::Result<()> {
-    let script = "modprobe ip_vs && modprobe ip_vs_rr && modprobe dummy && ip link add servers type dummy && \
+    let script = "modprobe dummy && ip link add servers type dummy && \
                   ip link set servers up && ip addr add 10.200.255.254/16 dev servers && \
                   ip route add local 10.100.0.0/16 dev lo && sysctl -qw net.ipv4.neigh.default.gc_thresh3=65536";
     let status = Command::new("sh").args(["-c", script]).status()?;
@@ -97,10 +96,13 @@ pub fn without_probes() -> io::Result<()> {
     Err(io::Error::other("the last table's probes are still there"))
 }
 
-/// Leaves no service.
+/// Loads IPVS anew. The kernel keeps what `ipvsadm -C` removed for two minutes and looks through all of it for each real
+/// server that is added: behind 40,000 of them as many more take 27.4 s of the guest's clock, and by themselves 4.9 s.
 pub fn clear() -> io::Result<()> {
-    let status = Command::new("ipvsadm").arg("-C").status()?;
-    succeeded("ipvsadm -C", status.success())
+    let script = "set -e; [ ! -e /proc/net/ip_vs ] || { ipvsadm -C && modprobe -r ip_vs_rr ip_vs; }
+                  modprobe ip_vs; modprobe ip_vs_rr";
+    let status = Command::new("sh").args(["-c", script]).status()?;
+    succeeded("loading ip_vs anew", status.success())
 }
 
 fn succeeded(what: &str, success: bool) -> io::Result<()> {
