@@ -17,6 +17,7 @@ mod process;
 mod progress;
 mod soak;
 mod test;
+mod tool;
 mod toolchain;
 mod workspace;
 
@@ -47,7 +48,7 @@ enum Task {
     Bench(bench::Args),
     /// Run a cluster in the lab whose lines go into a real InfluxDB, and the dashboard's queries on them
     EndToEnd(needs::Install),
-    /// Check licences and sources of everything that is not written here
+    /// Check licences, sources and bans of everything that is not written here
     Dependencies,
     /// Give hostile bytes to whatever reads bytes, under libFuzzer
     Fuzz(fuzz::Args),

@@ -98,7 +98,7 @@ pub(crate) fn all(workspace: &Workspace) -> Vec<Need> {
         Need {
             name: format!("LLVM {LLVM} for bpf-linker"),
             purpose: Purpose::Build,
-            missing: (toolchain::linker(workspace).is_none() && toolchain::llvm_prefix().is_none())
+            missing: (toolchain::BPF_LINKER.find(workspace).is_none() && toolchain::llvm_prefix().is_none())
                 .then(|| format!("no llvm-config of LLVM {LLVM} with its headers")),
             packages: vec![format!("llvm-{LLVM}-dev")],
             elsewhere: format!(

@@ -11,10 +11,13 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{process, progress::step, workspace::Workspace};
+use crate::{process, tool::Tool, workspace::Workspace};
 
 /// The linker's release. Each knows only some versions of LLVM.
-const BPF_LINKER: &str = "0.13.0";
+pub(crate) const BPF_LINKER: Tool = Tool {
+    name: "bpf-linker",
+    version: "0.13.0",
+};
 /// The LLVM that bpf-linker is built with. It must not be older than the compiler's, whose bitcode it reads.
 pub(crate) const LLVM: u32 = 22;
 
@@ -71,7 +74,8 @@ impl Toolchain {
         }
         match llvm_major(&about) {
             Some(major) if major > LLVM => bail!(
-                "its LLVM {major} is newer than the LLVM {LLVM} of bpf-linker {BPF_LINKER}, which could not read its output"
+                "its LLVM {major} is newer than the LLVM {LLVM} of bpf-linker {}, which could not read its output",
+                BPF_LINKER.version
             ),
             Some(_) => {}
             None => bail!("it names no LLVM version"),
@@ -127,48 +131,21 @@ fn llvm_major(about: &str) -> Option<u32> {
     version.split('.').next()?.trim().parse().ok()
 }
 
-/// The bpf-linker of this workspace, if it is built and runs.
-pub(crate) fn linker(workspace: &Workspace) -> Option<PathBuf> {
-    let linker = workspace.tools().join("bin/bpf-linker");
-    let version = process::capture(Command::new(&linker).arg("--version")).ok()?;
-    version.contains(BPF_LINKER).then_some(linker)
-}
-
 /// The bpf-linker of this workspace, built first if it is not there.
 pub(crate) fn ensure_linker(workspace: &Workspace) -> Result<PathBuf> {
-    if let Some(linker) = linker(workspace) {
-        return Ok(linker);
-    }
-    let Some(prefix) = llvm_prefix() else {
+    let prefix = llvm_prefix();
+    if prefix.is_none() && BPF_LINKER.find(workspace).is_none() {
         bail!(
             "bpf-linker cannot be built, and without it no eBPF object: LLVM {LLVM} with its headers is not here"
         );
-    };
-    step(
-        &format!("building bpf-linker {BPF_LINKER} with LLVM {LLVM}"),
-        || {
-            let mut cargo = workspace.cargo();
-            cargo
-                .env_remove("CARGO_TARGET_DIR")
-                .env("LLVM_PREFIX", &prefix)
-                .args([
-                    "install",
-                    "bpf-linker",
-                    "--version",
-                    BPF_LINKER,
-                    "--locked",
-                    "--quiet",
-                ])
-                .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
-                .arg("--root")
-                .arg(workspace.tools());
-            process::run(&mut cargo)
-        },
-    )?;
-    match linker(workspace) {
-        Some(linker) => Ok(linker),
-        None => bail!("bpf-linker was built and does not run: is libLLVM {LLVM} where it was?"),
     }
+    BPF_LINKER.ensure(workspace, |build| {
+        build.envs(prefix.map(|prefix| ("LLVM_PREFIX", prefix))).args([
+            "--no-default-features",
+            "--features",
+            &format!("llvm-{LLVM}"),
+        ]);
+    })
 }
 
 /// Where LLVM is installed with its headers, asked of its own llvm-config.
