@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::{
     lab::{Added, guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot, series::Series},
+    outcome::Outcome,
     progress::say,
-    test::Outcome,
     workspace::Workspace,
 };
 

@@ -12,6 +12,7 @@ mod fuzz;
 mod kernel_tests;
 mod lab;
 mod needs;
+mod outcome;
 mod package;
 mod process;
 mod progress;

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -16,9 +16,8 @@ use crate::{
     build, dependencies, dist, end_to_end, fuzz, kernel_tests,
     lab::{self, series::Series},
     needs::{self, Purpose},
-    package, process,
-    progress::say,
-    soak,
+    outcome::Outcome,
+    package, process, soak,
     workspace::Workspace,
 };
 
@@ -40,36 +39,6 @@ pub(crate) struct Args {
 
 /// For how long each target gets hostile bytes: `cargo xtask fuzz` is for longer.
 const FUZZING: fuzz::Bound = fuzz::Bound::Seconds(12);
-
-/// What became of one stage.
-pub(crate) struct Outcome {
-    /// The stage, as its row has it.
-    pub(crate) stage: String,
-    /// What went wrong, if anything.
-    pub(crate) failure: Option<String>,
-    /// From its start to its end.
-    pub(crate) time: Duration,
-}
-
-impl Outcome {
-    /// Runs a stage and takes the time. What went wrong is said at once and again in the summary's row.
-    pub(crate) fn of(stage: &str, work: impl FnOnce() -> Result<()>) -> Self {
-        let started = Instant::now();
-        let failure = work().err().map(|error| format!("{error:#}"));
-        if let Some(failure) = &failure {
-            say(&format!("{stage} failed: {failure}"));
-        }
-        Self {
-            stage: stage.to_owned(),
-            failure,
-            time: started.elapsed(),
-        }
-    }
-
-    fn failed(&self) -> bool {
-        self.failure.is_some()
-    }
-}
 
 /// The verb.
 pub(crate) fn all(args: &Args) -> Result<ExitCode> {

@@ -3,10 +3,12 @@
 use std::{mem, time::Duration};
 
 use super::{
-    Failure, Kernel, Running, decode,
+    Failure, Kernel, Running,
+    counters::{ATTEMPTS, Counters},
+    decode,
     lane::{self, Lane},
     procfs,
-    socket::{Replies, Socket},
+    socket::Socket,
     wire::Command,
 };
 use crate::model::{KeyMap, Service, ServiceKey, Snapshot};
@@ -15,25 +17,8 @@ use crate::model::{KeyMap, Service, ServiceKey, Snapshot};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Room that is made at most for a datagram of the kernel, whose own buffers are of some ten thousand bytes.
 const MOST_ROOM: usize = 1 << 24;
-/// How often a listing that changed under the dump is read again before it is reported as such.
-pub(super) const ATTEMPTS: usize = 3;
 /// Services for which another socket and its thread are worth their making: below a few ms.
 const WORTH_A_SOCKET: usize = 128;
-
-/// What went wrong so far, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Listings that failed and records that could not be decoded.
-    pub errors: u64,
-    /// Listings read again because they were inconsistent or cut off, or lacked what the one before had.
-    pub repeats: u64,
-    /// Services that were there and that the kernel left out of a listing, because others were deleted meanwhile.
-    pub skipped: u64,
-    /// Entries that came twice in one listing, because the table changed meanwhile; the newer is kept.
-    pub duplicates: u64,
-    /// Services that were listed and gone when their destinations were asked for.
-    pub vanished: u64,
-}
 
 /// Reads one network namespace's IPVS, again and again.
 pub struct Reader {
@@ -260,14 +245,5 @@ impl Reader {
         self.counters.vanished += vanished as u64;
         snapshot.services_in_namespace = snapshot.services_in_namespace.map(|count| count - vanished);
         first_failure.map_or(Ok(()), Err)
-    }
-}
-
-impl Counters {
-    /// Whether a listing stands: not marked as inconsistent. Counts what it left out.
-    pub(super) fn settled(&mut self, replies: Replies) -> bool {
-        self.errors += replies.malformed as u64;
-        self.repeats += u64::from(replies.interrupted);
-        !replies.interrupted
     }
 }

@@ -10,8 +10,8 @@ use std::{
 use super::{
     Failure, Malformed,
     attributes::Attributes,
+    counters::{ATTEMPTS, Counters},
     decode,
-    dump::{ATTEMPTS, Counters},
     socket::Socket,
     wire::Command,
 };

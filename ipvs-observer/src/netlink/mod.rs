@@ -4,6 +4,7 @@
 //! becomes of a snapshot. With `probe`, the only code that talks to the kernel.
 
 pub mod attributes;
+mod counters;
 pub mod decode;
 mod dump;
 mod kernel;
@@ -16,7 +17,8 @@ mod wire;
 
 use std::{io, time::Duration};
 
-pub use dump::{Counters, Reader};
+pub use counters::Counters;
+pub use dump::Reader;
 pub use kernel::{Channel, Kernel, Running};
 pub use namespace::{enter, namespace, namespace_of, paths as namespace_paths};
 pub use recording::{Recorder, Recording};

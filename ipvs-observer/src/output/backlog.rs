@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::piece::Piece;
+use super::piece::{Piece, lines};
 
 /// Bytes of lines that wait as they are. What comes while more of them wait is packed: that takes half as long again as
 /// the gather itself, and is for large tables whose reader is away or slow.
@@ -118,16 +118,6 @@ impl Backlog {
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
-}
-
-/// How many lines these bytes hold; a last one that does not end counts.
-#[allow(
-    clippy::naive_bytecount,
-    reason = "some thousand bytes at a time, beside a system call"
-)]
-pub(super) fn lines(bytes: &[u8]) -> u64 {
-    let ended = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-    ended + u64::from(bytes.last().is_some_and(|&last| last != b'\n'))
 }
 
 /// The length of the whole lines that fit `limit` bytes; where not even one does, of that one.

@@ -11,7 +11,8 @@ use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
 
 use super::{
-    backlog::{Backlog, lines},
+    backlog::Backlog,
+    piece::lines,
     sink::{Sink, Target},
 };
 use crate::{log, privilege};

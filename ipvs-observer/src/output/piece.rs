@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use lz4_flex::block;
 
-use super::backlog::lines;
-
 /// What is shorter than this stays as it is: a trace's lines come one by one, and one has little to repeat.
 const WORTH_PACKING: usize = 4 << 10;
 
@@ -75,6 +73,16 @@ impl Piece {
             Self::Packed { .. } => None,
         }
     }
+}
+
+/// How many lines these bytes hold; a last one that does not end counts.
+#[allow(
+    clippy::naive_bytecount,
+    reason = "some thousand bytes at a time, beside a system call"
+)]
+pub(super) fn lines(bytes: &[u8]) -> u64 {
+    let ended = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    ended + u64::from(bytes.last().is_some_and(|&last| last != b'\n'))
 }
 
 #[cfg(test)]

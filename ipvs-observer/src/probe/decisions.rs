@@ -7,7 +7,14 @@ use ipvs_observer_common::event::{
     self, CandidatesHeader, Decision as KernelDecision, DestinationState as KernelState, Summary,
 };
 
-use super::{btf::Source, changes, clock::Clock, convert, events::Event, memory::Memories};
+use super::{
+    btf::Source,
+    changes,
+    clock::Clock,
+    convert,
+    events::Event,
+    memory::{Memories, Seen},
+};
 use crate::{
     explain::{self, Before},
     model::{Address, Candidates, Decision, DestinationState, Name, Outcome, Traced},
@@ -22,12 +29,6 @@ pub(super) struct Decisions {
     waiting: HashMap<u64, Seen>,
     order: VecDeque<u64>,
     memories: Memories,
-}
-
-/// What a scheduler had before it.
-pub(super) struct Seen {
-    pub(super) header: Box<CandidatesHeader>,
-    pub(super) list: Vec<KernelState>,
 }
 
 impl Decisions {

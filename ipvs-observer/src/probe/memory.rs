@@ -3,14 +3,11 @@
 use std::cell::OnceCell;
 
 use ipvs_observer_common::{
-    event::{CandidatesHeader, Decision},
+    event::{CandidatesHeader, Decision, DestinationState as KernelState},
     layout::Field,
 };
 
-use super::{
-    btf::{Source, WrrMark},
-    decisions::Seen,
-};
+use super::btf::{Source, WrrMark};
 use crate::{
     explain::{
         Memory,
@@ -21,6 +18,12 @@ use crate::{
 
 /// Buckets of Maglev's table as kernels are built by default. No type says it.
 const MAGLEV: u32 = 4093;
+
+/// What a scheduler had before it.
+pub(super) struct Seen {
+    pub(super) header: Box<CandidatesHeader>,
+    pub(super) list: Vec<KernelState>,
+}
 
 /// Where each scheduler keeps what it remembers; found out when it is first needed.
 pub(super) struct Memories {
