@@ -322,44 +322,6 @@ fn nothing_of_a_killed_process_stays_in_the_kernel() {
 }
 
 #[test]
-fn a_state_that_lasts_takes_no_processor_time() {
-    let idle = |name: &str, watched: Watched| {
-        watched.until("the first gather", |_| true);
-        let (before, begin) = (watched.processor(), Instant::now());
-        thread::sleep(Duration::from_secs(6));
-        let part = watched.processor().saturating_sub(before).as_secs_f64() / begin.elapsed().as_secs_f64();
-        println!("{name}: {:.1} % of a processor", part * 100.0);
-        assert!(part < 0.05, "{name}: {part}");
-        watched.end();
-    };
-    remove();
-    idle("ip_vs absent", Watched::start(&["--interval", "1s"]));
-    prepare();
-    idle(
-        "an output away",
-        Watched::start(&[
-            "--interval",
-            "1s",
-            "--output",
-            "stdout",
-            "--output",
-            "unix:///nowhere",
-        ]),
-    );
-    idle(
-        "a namespace gone",
-        Watched::start(&["--interval", "1s", "--netns", "nowhere", "--probes", "off"]),
-    );
-    let mut refused = Command::new("sh");
-    refused.args([
-        "-c",
-        "ulimit -n 40; exec ipvs-observer collect --interval 1s --output stdout",
-    ]);
-    idle("few descriptors", Watched::of(refused));
-    ipvsadm::run(&["-C"]);
-}
-
-#[test]
 fn a_small_receive_buffer_costs_no_record() {
     prepare();
     let mut rules = Vec::new();

@@ -14,6 +14,7 @@ mod agreement;
 mod endurance;
 mod faults;
 mod ipvsadm;
+mod lasting;
 mod netns;
 mod observer;
 mod privilege;

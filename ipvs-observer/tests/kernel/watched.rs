@@ -33,6 +33,23 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         self.0.wait().expect("it ends")
     }
+
+    /// Processor time so far, of all threads.
+    pub fn processor(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.0.id());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        let words: Vec<_> = text
+            .rsplit_once(')')
+            .expect("a name")
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = words[11..13]
+            .iter()
+            .map(|word| word.parse::<u64>().expect("ticks"))
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
 }
 
 impl Drop for Process {
@@ -124,23 +141,6 @@ impl Watched {
             assert!(begin.elapsed() < PATIENCE, "{what}: {:?}", all.last());
             thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// Processor time so far, of all threads.
-    pub fn processor(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.process.0.id());
-        let text = std::fs::read_to_string(path).expect("it runs");
-        let words: Vec<_> = text
-            .rsplit_once(')')
-            .expect("a name")
-            .1
-            .split_whitespace()
-            .collect();
-        let ticks: u64 = words[11..13]
-            .iter()
-            .map(|word| word.parse::<u64>().expect("ticks"))
-            .sum();
-        Duration::from_millis(ticks * 10)
     }
 
     /// Ends it well and returns what it said.
