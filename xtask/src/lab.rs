@@ -71,6 +71,9 @@ pub(crate) struct Args {
     /// Let the guest's clock count instructions, one a nanosecond: measurements that any load leaves alone
     #[arg(long, conflicts_with = "kvm")]
     count_instructions: bool,
+    /// Let the guest's two processors run at the same time, a thread each: what races shows sooner
+    #[arg(long, conflicts_with_all = ["kvm", "count_instructions"])]
+    side_by_side: bool,
     /// Take the program as it was last built, or none
     #[arg(long)]
     no_build: bool,
@@ -145,6 +148,8 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             qemu::Processors::Kvm
         } else if args.count_instructions {
             qemu::Processors::Counted
+        } else if args.side_by_side {
+            qemu::Processors::ThreadEach
         } else {
             qemu::Processors::OneThread
         },

@@ -13,7 +13,15 @@ use anyhow::{Result, bail};
 
 use crate::{
     build, kernel_tests,
-    lab::{Added, guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot, series::Series},
+    lab::{
+        Added,
+        guest::Topology,
+        initramfs::Load,
+        kernel,
+        ports::Streams,
+        qemu::{Boot, Processors},
+        series::Series,
+    },
     needs::{self, Purpose},
     workspace::Workspace,
 };
@@ -41,6 +49,9 @@ pub(crate) struct Args {
     /// The kernel: one from 6.1 on, for the oldest of the matrix tells nothing by service
     #[arg(long, value_name = "SERIES", default_value = "6.12")]
     kernel: Series,
+    /// Let the guest's two processors run at the same time, a thread each: what races shows sooner
+    #[arg(long)]
+    side_by_side: bool,
     #[command(flatten)]
     needs: needs::Install,
 }
@@ -55,13 +66,18 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
     )?;
     build::program(args.needs)?;
     let seed = args.seed.unwrap_or_else(another);
-    run(&workspace, &args.kernel, args.minutes, seed)?;
+    let processors = if args.side_by_side {
+        Processors::ThreadEach
+    } else {
+        Processors::OneThread
+    };
+    run(&workspace, &args.kernel, processors, args.minutes, seed)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The stage of `test`.
 pub(crate) fn stage(workspace: &Workspace, series: &Series) -> Result<()> {
-    run(workspace, series, IN_TEST, SEED_IN_TEST)
+    run(workspace, series, Processors::OneThread, IN_TEST, SEED_IN_TEST)
 }
 
 /// The kernel of these on which the stage is made.
@@ -69,7 +85,13 @@ pub(crate) fn kernel_of(kernels: &[Series]) -> Option<&Series> {
     kernels.iter().find(|series| series.is(6, 12))
 }
 
-fn run(workspace: &Workspace, series: &Series, minutes: u64, seed: u64) -> Result<()> {
+fn run(
+    workspace: &Workspace,
+    series: &Series,
+    processors: Processors,
+    minutes: u64,
+    seed: u64,
+) -> Result<()> {
     let tests = kernel_tests::compile(workspace, "test", kernel_tests::TARGET)?;
     let kernel = kernel::ensure(&workspace.lab(), series, false)?;
     println!("kernel {}, {minutes} minutes, seed {seed}", kernel.version);
@@ -86,7 +108,11 @@ fn run(workspace: &Workspace, series: &Series, minutes: u64, seed: u64) -> Resul
         ..Streams::own()
     };
     let limit = Duration::from_secs(60 * minutes) + BESIDE;
-    match Boot::new(kernel, limit).run(workspace, &load, streams, || {})? {
+    let boot = Boot {
+        processors,
+        ..Boot::new(kernel, limit)
+    };
+    match boot.run(workspace, &load, streams, || {})? {
         0 => Ok(()),
         status => bail!(
             "the long run ended with status {status}; again: cargo xtask soak --kernel {series} --minutes {minutes} \
