@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     wall_clock: bool,
     /// Give each of the guest's processors a thread, by the machine's clock: what several sockets gain. Wants a
-    /// machine with nothing else to do and many rounds; at times such a guest dies, and has to be asked again
+    /// machine with nothing else to do and many rounds
     #[arg(long, conflicts_with = "wall_clock")]
     side_by_side: bool,
     /// Leave out what probes cost the path of a connection
