@@ -1,5 +1,5 @@
 //! What everything that is not written here is held to: licences, sources, and what must not be among it. The rules are
-//! in `deny.toml`, and cargo-deny's.
+//! in `.cargo/deny.toml`, and cargo-deny's.
 
 use std::process::{Command, ExitCode};
 
@@ -25,7 +25,7 @@ pub(crate) fn command() -> Result<ExitCode> {
 /// Every package of the lock file, and then what the program is made of.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let deny = DENY.ensure(workspace, |_| {})?;
-    let rules = workspace.root.join("deny.toml");
+    let rules = workspace.root.join(".cargo/deny.toml");
     let of = |graph: &[&str]| {
         let mut command = Command::new(&deny);
         command
