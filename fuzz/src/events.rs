@@ -233,9 +233,12 @@ fn decision(call: u64, scheduler: &str, outcome: u32) -> Decision {
         service: service(),
         scheduler: named(scheduler),
         client: address(200),
+        virtual_address: address(1),
         client_port: 40_000,
-        reserved: 0,
+        virtual_port: 443,
         flags: event::HAS_CANDIDATES | (call as u32 & event::TOTAL_CONNECTIONS),
+        protocol: 6,
+        begun_by: event::BEGUN_BY_SYN,
         destination: if taken {
             state(1, 3)
         } else {

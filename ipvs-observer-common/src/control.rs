@@ -13,9 +13,8 @@ pub struct Control {
     pub interval: u32,
     /// How many of `netns` are valid; 0: every namespace is observed.
     pub namespaces: u32,
-    /// 1 where the kernel has no function of its own for a destination that becomes overloaded: then its flags
-    /// are looked at on scheduling.
-    pub look_for_overload: u32,
+    /// What the probes that hold make possible, or necessary: a set of the constants of this module.
+    pub ways: u32,
     /// Inode numbers of the namespaces observed.
     pub netns: [u32; NAMESPACES],
 }
@@ -26,5 +25,14 @@ pub const DECISIONS: u32 = 1;
 pub const CHANGES: u32 = 1 << 1;
 /// The candidates of each decision leave the kernel before it.
 pub const CANDIDATES: u32 = 1 << 2;
+
+/// In [`Control::ways`]: the kernel has no function of its own for a destination that becomes overloaded, so its flags
+/// are looked at on scheduling.
+pub const LOOK_FOR_OVERLOAD: u32 = 1;
+/// In [`Control::ways`]: what becomes of a packet without a destination is seen at the return of `ip_vs_leave`, and told
+/// there.
+pub const TELL_AFTER_LEAVE: u32 = 1 << 1;
+/// In [`Control::ways`]: it is seen when the kernel lets go of a removed destination, whose counters stay until then.
+pub const KEEP_REMOVED: u32 = 1 << 2;
 
 crate::plain!(Control: 136);

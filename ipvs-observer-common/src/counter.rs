@@ -13,7 +13,7 @@ pub struct Health {
     /// Returns whose beginning was not seen: the call was under way when the probe was attached, or the kernel
     /// skipped the entry probe.
     pub orphans: u64,
-    /// Those of them that were packets to be scheduled: decisions that nothing else tells of.
+    /// Those of them that were the end of a decision: nothing else tells of it.
     pub decisions_orphaned: u64,
     /// Calls whose end was not seen: all return slots of the kernel were taken.
     pub abandoned: u64,
@@ -62,6 +62,12 @@ pub struct ServiceCounters {
     pub template_hits: u64,
     /// A packet was turned away for want of a destination.
     pub refused: u64,
+    /// A packet without a destination was handed on to this host.
+    pub accepted: u64,
+    /// A packet without a destination was sent on to where it was going (`net.ipv4.vs.cache_bypass`).
+    pub bypassed: u64,
+    /// A real server began a connection.
+    pub begun_by_server: u64,
     /// Scheduling failed for another reason and the packet was dropped.
     pub fatal: u64,
     /// Nanoseconds spent in the scheduler.
@@ -110,6 +116,9 @@ impl ServiceCounters {
         self.none = self.none.wrapping_add(other.none);
         self.template_hits = self.template_hits.wrapping_add(other.template_hits);
         self.refused = self.refused.wrapping_add(other.refused);
+        self.accepted = self.accepted.wrapping_add(other.accepted);
+        self.bypassed = self.bypassed.wrapping_add(other.bypassed);
+        self.begun_by_server = self.begun_by_server.wrapping_add(other.begun_by_server);
         self.fatal = self.fatal.wrapping_add(other.fatal);
         self.ns_sum = self.ns_sum.wrapping_add(other.ns_sum);
         let parity = (interval & 1) as usize;
@@ -134,7 +143,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 144, ServiceCounters: 88, DestinationCounters: 32);
+crate::plain!(Health: 144, ServiceCounters: 112, DestinationCounters: 32);
 
 #[cfg(test)]
 mod tests {

@@ -70,12 +70,18 @@ pub struct Decision {
     pub scheduler: [u8; 16],
     /// The client's address, of the service's family.
     pub client: [u8; 16],
+    /// The address that the packet asked for, likewise.
+    pub virtual_address: [u8; 16],
     /// The client's port in host order.
     pub client_port: u16,
-    /// Zero.
-    pub reserved: u16,
-    /// [`TOTAL_CONNECTIONS`] and [`HAS_CANDIDATES`].
+    /// The port that the packet asked for in host order.
+    pub virtual_port: u16,
+    /// [`TOTAL_CONNECTIONS`] and the constants after it.
     pub flags: u32,
+    /// The packet's protocol.
+    pub protocol: u32,
+    /// One of the `BEGUN_BY_*`; 0 where a protocol has nothing that begins a connection, or it could not be read.
+    pub begun_by: u32,
     /// The destination taken, as it was before this connection; all zero if none was.
     pub destination: DestinationState,
     /// Why none was, where none was.
@@ -103,6 +109,20 @@ pub const OUTCOME_FATAL: u32 = 5;
 pub const TOTAL_CONNECTIONS: u32 = 1;
 /// [`Candidates`] were sent, or tried, for this call.
 pub const HAS_CANDIDATES: u32 = 1 << 1;
+
+/// The ports could not be read: they are not where a packet's first bytes are kept.
+pub const PORTS_UNKNOWN: u32 = 1 << 2;
+/// The packet was handed on to this host.
+pub const ACCEPTED: u32 = 1 << 3;
+/// The packet was sent on to where it was going.
+pub const BYPASSED: u32 = 1 << 4;
+
+/// The packet was a SYN, or an INIT of SCTP.
+pub const BEGUN_BY_SYN: u32 = 1;
+/// It was another: `sloppy_tcp` or `sloppy_sctp` let it begin a connection.
+pub const BEGUN_BY_DATA: u32 = 2;
+/// It was within an ICMP message, which `schedule_icmp` let begin a connection.
+pub const BEGUN_BY_ICMP: u32 = 3;
 
 /// Most candidates that one event tells of.
 pub const MOST_CANDIDATES: usize = 128;
@@ -193,7 +213,7 @@ pub const ACTION_RECOVER: u32 = 8;
 crate::plain!(
     DestinationState: 48,
     Summary: 16,
-    Decision: 232,
+    Decision: 256,
     CandidatesHeader: 128,
     Candidates: 6272,
     Change: 120,

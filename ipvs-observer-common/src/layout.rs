@@ -39,14 +39,16 @@ layout! {
         af, protocol, addr, port, fwmark, flags, num_dests, destinations, scheduler, sched_data, ipvs,
     }
     /// `struct ip_vs_dest`.
-    Destination: 12 {
+    Destination: 13 {
         n_list, af, addr, port, weight, last_weight, flags, activeconns,
         /// `inactconns`, or `totalconns` where [`super::layout::TOTAL_CONNECTIONS`] is set.
         otherconns,
         svc, u_threshold, l_threshold,
+        /// `rcu_head`, which is another name for this to the compiler.
+        callback_head,
     }
     /// `struct ip_vs_conn`.
-    Connection: 3 { control, dest, flags }
+    Connection: 2 { dest, flags }
     /// `struct ip_vs_iphdr`, the header as IPVS has already parsed it.
     Header: 5 { hdr_flags, len, protocol, saddr, daddr }
     /// `struct sk_buff`.
@@ -114,5 +116,8 @@ pub const CANDIDATES: u32 = 1 << 5;
 pub const CHANGES: u32 = 1 << 6;
 /// This kernel counts all connections of a destination where it used to count the inactive ones.
 pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
+
+/// A destination is known by the place from which the kernel is called back to free it.
+pub const CALLED_BACK: u32 = 1 << 8;
 
 crate::plain!(Layout: 180);

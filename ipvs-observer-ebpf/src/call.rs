@@ -8,10 +8,16 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_NOEXIST, pt_regs},
     helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::HashMap,
     programs::{ProbeContext, RetProbeContext},
 };
 
-use crate::maps::{CALLS, health};
+use crate::maps::health;
+
+/// Calls under way: as many as CPUs and preempted tasks can be inside probed functions at one time.
+#[map]
+static CALLS: HashMap<CallKey, Call> = HashMap::with_max_entries(4096, 0);
 
 /// A probed function. A function may end in a jump to another, which then begins with the same stack pointer,
 /// so the function is part of the key.
@@ -26,14 +32,13 @@ pub enum Function {
     Template,
     /// `ip_vs_leave`.
     Leave,
+    /// `ip_vs_new_conn_out`.
+    NewConnectionOut,
     /// `ip_vs_dest_update_overload`.
     Overload,
     /// `__ip_vs_update_dest`.
     Update,
 }
-
-/// Kernel stacks are so large, as a power of two; those of tasks are aligned to it, those of interrupts to pages.
-const STACK_BITS: u32 = 14;
 
 /// What names a call under way.
 #[repr(C)]
@@ -57,6 +62,14 @@ pub struct Call {
     pub header: u64,
     /// Where the function puts what else it has to say, or what was so before it.
     pub extra: u64,
+}
+
+impl Call {
+    /// The name of a scheduler's call: a packet is scheduled once at a time.
+    #[inline(always)]
+    pub fn name(&self) -> u64 {
+        self.packet.rotate_left(20) ^ self.began
+    }
 }
 
 /// Remembers a call that begins; the moment is filled in.
@@ -95,20 +108,13 @@ pub fn end(ctx: &RetProbeContext, function: Function) -> Option<Call> {
     } else {
         health(|health| {
             health.orphans += 1;
-            if matches!(function, Function::Schedule) {
+            // Where decisions are told, this is the end of one, or of one that waits for it.
+            if matches!(function, Function::Schedule | Function::Leave) {
                 health.decisions_orphaned += 1;
             }
         });
     }
     call
-}
-
-/// The stack that a probed function runs on: one for each task, and for the interrupts of each CPU. Whatever runs
-/// on one is done before what it interrupted goes on. A call within the function may have this number or the one
-/// below.
-#[inline(always)]
-pub fn context(ctx: &impl EbpfContext) -> u64 {
-    stack_pointer(ctx) >> STACK_BITS
 }
 
 /// Counts the entry of a probed function.
@@ -155,8 +161,9 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// The stack pointer as the probe finds it.
 #[inline(always)]
-fn stack_pointer(ctx: &impl EbpfContext) -> u64 {
+pub fn stack_pointer(ctx: &impl EbpfContext) -> u64 {
     let registers = ctx.as_ptr().cast::<pt_regs>();
     // SAFETY: the context of a kprobe and of a kretprobe is the registers at that point.
     unsafe { (*registers).rsp }

@@ -1,5 +1,6 @@
 //! The destinations of a service, as the scheduler has them before it.
 
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use ipvs_observer_common::event::{
     self, CandidatesHeader, DestinationState, MOST_CANDIDATES, OVERLOADED, Summary,
 };
@@ -7,10 +8,17 @@ use ipvs_observer_common::event::{
 use crate::{
     call::Call,
     key,
-    maps::{CANDIDATES, EVENTS, SUMMARY, health, observed},
+    maps::{EVENTS, health, observed},
     read::{bytes, layout, number, raw_address},
-    scheduler::call_name,
 };
+
+/// Where a list of candidates is put together. A probe is not interrupted by another on its CPU.
+#[map]
+static CANDIDATES: PerCpuArray<event::Candidates> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a summary is counted.
+#[map]
+static SUMMARY: PerCpuArray<event::Summary> = PerCpuArray::with_max_entries(1, 0);
 
 /// Most destinations looked at to say why none was taken.
 const MOST_LOOKED_AT: u32 = 128;
@@ -33,16 +41,17 @@ pub fn send(call: &Call) {
     list.header = CandidatesHeader {
         kind: event::CANDIDATES,
         count: 0,
-        call: call_name(call),
+        call: call.name(),
         all: number(service, layout!(service.num_dests)) as u32,
         service_flags: number(service, layout!(service.flags)) as u32,
         list: head(service),
         scheduler_data: data,
         scheduler_state: bytes(data),
-        target: raw_address(call.header, layout!(header.daddr)),
+        target: [0; 16],
         list_offset: u32::from(layout!(destination.n_list).offset),
         reserved: 0,
     };
+    raw_address(&mut list.header.target, call.header, layout!(header.daddr));
     fill(service, list);
     // Read back from memory: of a value there the verifier knows nothing, and so follows what comes after the
     // loop once, not once for each number that the loop can end with.
@@ -74,7 +83,7 @@ fn fill(service: u64, list: &mut event::Candidates) {
         if node == head || node == 0 {
             break;
         }
-        *candidate = key::state(of_node(node));
+        key::state(candidate, of_node(node));
         count_in(&mut list.header.count, true);
         node = next(node);
     }

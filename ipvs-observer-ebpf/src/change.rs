@@ -5,6 +5,8 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::map,
+    maps::HashMap,
     programs::{ProbeContext, RetProbeContext},
 };
 use ipvs_observer_common::{
@@ -17,10 +19,18 @@ use ipvs_observer_common::{
 use crate::{
     call::{self, Call, Function, now},
     count, key,
-    maps::{EVENTS, PENDING, health, observed},
+    maps::{DESTINATIONS, EVENTS, goes, health, observed, wanted},
     read::{bytes, has, layout, number},
-    schedule::wanted,
 };
+
+/// Changes under way, by thread: these run in the process that makes them.
+#[map]
+static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1024, 0);
+
+/// Destinations that were removed and that the kernel still holds, by where it has them, until it takes them into use
+/// again or lets go of them. Userspace sets the size; where there is no room, counters go with the removal.
+#[map]
+static REMOVED: HashMap<u64, DestinationKey> = HashMap::with_max_entries(1, 0);
 
 /// A change under way.
 #[repr(C)]
@@ -84,9 +94,13 @@ pub fn update_entry(ctx: &ProbeContext) {
     if added == 0 {
         note_weight(destination);
     } else if has(layout::DESTINATIONS) {
-        // It begins anew, whatever a packet left behind that was on its way when it was last deleted.
-        let service = key::service(ctx.arg(0).unwrap_or(0));
-        count::forget(&key::destination(service, destination));
+        let service: u64 = ctx.arg(0).unwrap_or(0);
+        let _ = REMOVED.remove(destination);
+        // One that the kernel still had goes on with its counters, unless it was another service's: one of the same
+        // name that is gone. Any other begins anew, whatever a packet left behind that was on its way.
+        if number(destination, layout!(destination.svc)) != service {
+            count::forget(&key::destination(key::service(service), destination));
+        }
     }
 }
 
@@ -103,11 +117,40 @@ pub fn update_returned(ctx: &RetProbeContext) {
 pub fn destination_gone(ctx: &ProbeContext) {
     call::seen();
     let destination: u64 = ctx.arg(1).unwrap_or(0);
-    note_weight(destination);
+    let alone = note_weight(destination);
     if has(layout::DESTINATIONS) {
         let service = key::service(number(destination, layout!(destination.svc)));
-        count::forget(&key::destination(service, destination));
+        let key = key::destination(service, destination);
+        let kept = alone && goes(control::KEEP_REMOVED) && keep(destination, &key);
+        if !kept {
+            count::forget(&key);
+        }
     }
+}
+
+/// Keeps the counters of a destination that was removed, if it has any; false if there is no room.
+#[inline(always)]
+fn keep(destination: u64, key: &DestinationKey) -> bool {
+    DESTINATIONS.get_ptr(key).is_none() || REMOVED.insert(destination, key, 0).is_ok()
+}
+
+/// The kernel lets go of a destination: what it has counted goes with it.
+#[inline(always)]
+pub fn destination_freed(destination: u64) {
+    call::seen();
+    // SAFETY: an entry is written when its destination is removed, and not changed while that is not freed.
+    let Some(key) = (unsafe { REMOVED.get(destination) }) else {
+        return;
+    };
+    count::forget(key);
+    let _ = REMOVED.remove(destination);
+}
+
+/// The same, told by the place that the kernel calls it back with.
+#[inline(always)]
+pub fn destination_freed_later(ctx: &ProbeContext) {
+    let head: u64 = ctx.arg(0).unwrap_or(0);
+    destination_freed(head.wrapping_sub(u64::from(layout!(destination.callback_head).offset)));
 }
 
 /// `ip_vs_add_service(ipvs, u, svc_p)` begins.
@@ -192,18 +235,20 @@ fn remember(pending: Pending) {
     }
 }
 
-/// Notes the weight that a destination has before the change under way.
+/// Notes the weight that a destination has before the change under way, and says whether that is on it alone.
 #[inline(always)]
-fn note_weight(destination: u64) {
+fn note_weight(destination: u64) -> bool {
     let Some(pending) = PENDING.get_ptr_mut(thread()) else {
-        return;
+        return false;
     };
     // SAFETY: the lookup gave a valid pointer, and only this thread uses its entry.
     let pending = unsafe { &mut *pending };
     // A service that goes takes destinations along, of which it is not told one by one.
-    if pending.action != event::ACTION_DELETE_SERVICE && has(layout::STATE) {
+    let alone = pending.action != event::ACTION_DELETE_SERVICE;
+    if alone && has(layout::STATE) {
         pending.before = number(destination, layout!(destination.weight)) as i32;
     }
+    alone
 }
 
 /// Ends the change under way: tells of it, and forgets what is gone.

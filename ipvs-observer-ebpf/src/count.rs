@@ -23,6 +23,17 @@ use crate::{
     },
 };
 
+/// What becomes of a packet without a destination.
+#[derive(Clone, Copy)]
+pub enum End {
+    /// It was turned away.
+    Refused,
+    /// It was handed on to this host.
+    Accepted,
+    /// It was sent on to where it was going.
+    Bypassed,
+}
+
 /// What is counted: its maps, and what differs from one kind to the other.
 pub trait Counted: Copy + 'static {
     type Counters: Default + 'static;
@@ -163,11 +174,23 @@ pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: 
     }
 }
 
-/// A packet was turned away.
+/// What became of a packet without a destination.
 #[inline(always)]
-pub fn refused(service: &ServiceKey, place: u64) {
+pub fn left(service: &ServiceKey, place: u64, end: End) {
     if let Some((counters, _)) = counters(service, place) {
-        counters.refused += 1;
+        match end {
+            End::Refused => counters.refused += 1,
+            End::Accepted => counters.accepted += 1,
+            End::Bypassed => counters.bypassed += 1,
+        }
+    }
+}
+
+/// A real server began a connection.
+#[inline(always)]
+pub fn begun_by_server(service: &ServiceKey, place: u64) {
+    if let Some((counters, _)) = counters(service, place) {
+        counters.begun_by_server += 1;
     }
 }
 

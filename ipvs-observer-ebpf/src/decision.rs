@@ -1,15 +1,24 @@
 //! Tells of a decision.
 
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+    programs::RetProbeContext,
+};
 use ipvs_observer_common::{
-    event::{self, Decision, DestinationState, MESSAGE, Summary},
+    control,
+    event::{self, Decision, DestinationState, Summary},
     key::ServiceKey,
     layout,
 };
 
 use crate::{
+    behind::{self, Left},
     call::{Call, now},
+    count::End,
+    ended::Ended,
     key,
-    maps::{EVENTS, health},
+    maps::{EVENTS, goes, health},
     packet,
     read::{has, layout, number, string},
     scheduler::{self, Verdict},
@@ -18,38 +27,139 @@ use crate::{
 /// `IP_VS_CONN_F_INACTIVE`.
 const INACTIVE: u64 = 0x100;
 
-/// Sends a decision.
+/// Decisions without a destination, from the return of `ip_vs_schedule` to that of `ip_vs_leave`.
+#[map]
+static WAITING: HashMap<u64, Left<Waiting>> = HashMap::with_max_entries(256, 0);
+
+/// Where one of them is put together, for there is no room for it on the stack.
+#[map]
+static DRAFT: PerCpuArray<Left<Waiting>> = PerCpuArray::with_max_entries(1, 0);
+
+/// A decision, and the packet that it is of.
+#[repr(C)]
+pub struct Waiting {
+    packet: u64,
+    decision: Decision,
+}
+
+/// Tells what `told` says, at once or after `ip_vs_leave`. Without it, nobody is to know.
 #[inline(always)]
-pub fn send(call: &Call, service: ServiceKey, verdict: Option<&Verdict>, connection: u64, outcome: u32) {
-    let Some(mut room) = EVENTS.reserve::<Decision>(0) else {
-        health(|health| health.decisions_lost += 1);
+pub fn tell(
+    ctx: &RetProbeContext,
+    call: &Call,
+    end: &Ended,
+    verdict: Option<&Verdict>,
+    told: Option<(ServiceKey, u32)>,
+) {
+    let waits = end.leaves() && goes(control::TELL_AFTER_LEAVE);
+    let Some((service, outcome)) = told else {
+        // What an earlier call left there would be taken for this one's.
+        if waits && let Some(old) = behind::find(&WAITING, ctx) {
+            behind::take_out(&WAITING, &old);
+        }
         return;
     };
-    let ends = packet::ends(call);
-    let told = room.as_mut_ptr();
-    // SAFETY: the reservation is large enough and aligned; every field is written.
-    unsafe {
-        (&raw mut (*told).kind).write(event::DECISION);
-        (&raw mut (*told).outcome).write(outcome);
-        (&raw mut (*told).time).write(now());
-        (&raw mut (*told).call).write(verdict.map_or(0, |verdict| verdict.call));
-        (&raw mut (*told).ns).write(verdict.map_or(0, |verdict| verdict.ns));
-        (&raw mut (*told).service).write(service);
-        (&raw mut (*told).scheduler).write(scheduler::name(call.subject));
-        (&raw mut (*told).client).write(ends.client);
-        (&raw mut (*told).client_port).write(ends.client_port);
-        (&raw mut (*told).reserved).write(0);
-        (&raw mut (*told).flags).write(flags(verdict));
-        (&raw mut (*told).destination).write(destination(verdict, connection));
-        (&raw mut (*told).summary).write(verdict.map_or(Summary::default(), |verdict| verdict.summary));
-        (&raw mut (*told).message).write(string::<MESSAGE>(verdict.map_or(0, |verdict| verdict.message)));
+    let Some(draft) = DRAFT.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let draft = unsafe { &mut *draft };
+    draft.value.packet = call.packet;
+    write(&mut draft.value.decision, call, end, service, verdict, outcome);
+    if !waits {
+        send(&draft.value.decision);
+    } else if !behind::leave_draft(&WAITING, ctx, draft) {
+        health(|health| health.decisions_lost += 1);
     }
-    room.submit(0);
-    health(|health| health.decisions += 1);
 }
 
 #[inline(always)]
-fn flags(verdict: Option<&Verdict>) -> u32 {
+fn send(decision: &Decision) {
+    let sent = EVENTS.output::<Decision>(decision, 0).is_ok();
+    health(|health| {
+        if sent {
+            health.decisions += 1;
+        } else {
+            health.decisions_lost += 1;
+        }
+    });
+}
+
+/// Tells of the decision that waited for the end of `ip_vs_leave`.
+#[inline(always)]
+pub fn tell_waiting(ctx: &RetProbeContext, call: &Call, end: End) {
+    let Some(found) = behind::find(&WAITING, ctx) else {
+        return;
+    };
+    let waiting = found.value();
+    if waiting.packet == call.packet
+        && let Some(draft) = DRAFT.get_ptr_mut(0)
+    {
+        // SAFETY: as above.
+        let told = unsafe { &mut (*draft).value.decision };
+        *told = waiting.decision;
+        told.time = now();
+        told.flags |= match end {
+            End::Refused => 0,
+            End::Accepted => event::ACCEPTED,
+            End::Bypassed => event::BYPASSED,
+        };
+        send(told);
+    }
+    behind::take_out(&WAITING, &found);
+}
+
+/// Writes a decision, whatever was there before. The pattern names every field, so that none keeps what it was.
+#[inline(always)]
+fn write(
+    told: &mut Decision,
+    call: &Call,
+    end: &Ended,
+    of: ServiceKey,
+    verdict: Option<&Verdict>,
+    became: u32,
+) {
+    let Decision {
+        kind,
+        outcome,
+        time,
+        call: name,
+        ns,
+        service,
+        scheduler,
+        client,
+        virtual_address,
+        client_port,
+        virtual_port,
+        flags,
+        protocol,
+        begun_by,
+        destination,
+        summary,
+        message,
+    } = told;
+    let ends = packet::ends(call);
+    packet::addresses(client, virtual_address, call);
+    (*client_port, *virtual_port) = ends
+        .as_ref()
+        .map_or((0, 0), |ends| (ends.client_port, ends.virtual_port));
+    *flags = common_flags(verdict) | if ends.is_none() { event::PORTS_UNKNOWN } else { 0 };
+    *kind = event::DECISION;
+    *outcome = became;
+    *time = now();
+    *name = verdict.map_or(0, |verdict| verdict.call);
+    *ns = verdict.map_or(0, |verdict| verdict.ns);
+    *service = of;
+    scheduler::name(scheduler, call.subject);
+    *protocol = packet::protocol(call) as u32;
+    *begun_by = packet::begun_by(call);
+    before(destination, verdict, end);
+    *summary = verdict.map_or(Summary::default(), |verdict| verdict.summary);
+    string(message, verdict.map_or(0, |verdict| verdict.message));
+}
+
+#[inline(always)]
+fn common_flags(verdict: Option<&Verdict>) -> u32 {
     let total = if has(layout::TOTAL_CONNECTIONS) {
         event::TOTAL_CONNECTIONS
     } else {
@@ -61,20 +171,24 @@ fn flags(verdict: Option<&Verdict>) -> u32 {
 /// The destination as it was before this connection. The scheduler's verdict has it; without one, this
 /// connection is taken off again: it is counted by now.
 #[inline(always)]
-fn destination(verdict: Option<&Verdict>, connection: u64) -> DestinationState {
+fn before(state: &mut DestinationState, verdict: Option<&Verdict>, end: &Ended) {
     if let Some(verdict) = verdict {
-        return verdict.destination;
+        *state = verdict.destination;
+        return;
     }
-    if connection == 0 {
-        return DestinationState::default();
+    if end.connection == 0 {
+        *state = DestinationState::default();
+        return;
     }
-    let mut state = key::state(number(connection, layout!(connection.dest)));
-    let inactive = number(connection, layout!(connection.flags)) & INACTIVE != 0;
+    key::state(state, number(end.connection, layout!(connection.dest)));
+    let inactive = number(end.connection, layout!(connection.flags)) & INACTIVE != 0;
     if !inactive {
         state.active = state.active.saturating_sub(1);
     }
     if inactive || has(layout::TOTAL_CONNECTIONS) {
         state.other = state.other.saturating_sub(1);
     }
-    state
+    if let Some(template) = end.template {
+        state.flags = template.flags as u32;
+    }
 }

@@ -81,18 +81,27 @@ pub fn is_service_gone(service: u64) -> bool {
         && number(service, flags) & HASHED == 0
 }
 
-/// A destination as it is now.
+/// Puts a destination as it is now in a place.
 #[inline(always)]
-pub fn state(destination: u64) -> DestinationState {
-    DestinationState {
-        pointer: destination,
-        address: raw_address(destination, layout!(destination.addr)),
-        family: number(destination, layout!(destination.af)) as u16,
-        port: port(destination, layout!(destination.port)),
-        weight: number(destination, layout!(destination.weight)) as i32,
-        last_weight: number(destination, layout!(destination.last_weight)) as i32,
-        active: number(destination, layout!(destination.activeconns)) as u32,
-        other: number(destination, layout!(destination.otherconns)) as u32,
-        flags: number(destination, layout!(destination.flags)) as u32,
-    }
+pub fn state(place: &mut DestinationState, destination: u64) {
+    let DestinationState {
+        pointer,
+        address,
+        family,
+        port: own_port,
+        weight,
+        last_weight,
+        active,
+        other,
+        flags,
+    } = place;
+    *pointer = destination;
+    raw_address(address, destination, layout!(destination.addr));
+    *family = number(destination, layout!(destination.af)) as u16;
+    *own_port = port(destination, layout!(destination.port));
+    *weight = number(destination, layout!(destination.weight)) as i32;
+    *last_weight = number(destination, layout!(destination.last_weight)) as i32;
+    *active = number(destination, layout!(destination.activeconns)) as u32;
+    *other = number(destination, layout!(destination.otherconns)) as u32;
+    *flags = number(destination, layout!(destination.flags)) as u32;
 }

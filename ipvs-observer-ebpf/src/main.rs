@@ -14,11 +14,13 @@
     reason = "aya's macros hand the context over by value"
 )]
 
+mod behind;
 mod call;
 mod candidates;
 mod change;
 mod count;
 mod decision;
+mod ended;
 mod key;
 mod maps;
 mod packet;
@@ -110,10 +112,31 @@ fn leave_entry(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Return of `ip_vs_leave`.
+/// Return of `ip_vs_leave`, counted.
 #[kretprobe]
 fn leave_return(ctx: RetProbeContext) -> u32 {
-    schedule::leave_returned(&ctx);
+    schedule::leave_returned::<false>(&ctx);
+    0
+}
+
+/// Return of `ip_vs_leave`, counted and told.
+#[kretprobe]
+fn leave_return_told(ctx: RetProbeContext) -> u32 {
+    schedule::leave_returned::<true>(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_new_conn_out`.
+#[kprobe]
+fn connection_out_entry(ctx: ProbeContext) -> u32 {
+    schedule::connection_out_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_new_conn_out`.
+#[kretprobe]
+fn connection_out_return(ctx: RetProbeContext) -> u32 {
+    schedule::connection_out_returned(&ctx);
     0
 }
 
@@ -170,6 +193,20 @@ fn update_destination_return(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn destination_gone(ctx: ProbeContext) -> u32 {
     change::destination_gone(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_dest_free`.
+#[kprobe]
+fn destination_freed(ctx: ProbeContext) -> u32 {
+    change::destination_freed(ctx.arg(0).unwrap_or(0));
+    0
+}
+
+/// Entry of `ip_vs_dest_rcu_free`.
+#[kprobe]
+fn destination_freed_later(ctx: ProbeContext) -> u32 {
+    change::destination_freed_later(&ctx);
     0
 }
 

@@ -1,28 +1,22 @@
-//! Every map, in one place, with what bounds it. The sizes here are the smallest; userspace sets the real ones
-//! before loading.
+//! The maps that userspace orders by and reads, with what bounds them. The sizes here are the smallest; userspace sets
+//! the real ones before loading. A map that only the programs use is where it is used.
 
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     helpers::generated::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
+    maps::{Array, HashMap, RingBuf, Stack},
 };
 use ipvs_observer_common::{
     control::Control,
     counter::{DestinationCounters, Health, ServiceCounters},
-    event,
     histogram::Histogram,
     key::{DestinationKey, ServiceKey},
     slot::{Free, Owner, Slot},
 };
 
-use crate::{
-    call::{Call, CallKey},
-    change::Pending,
-    scheduler::{Last, Verdict},
-    template::Template,
-};
+use crate::read::has;
 
 /// How many CPUs there may be. Userspace says it before loading.
 #[unsafe(no_mangle)]
@@ -35,28 +29,6 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What the probes say of themselves, by CPU.
 #[map]
 static HEALTH: Array<Health> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Calls under way: as many as CPUs and preempted tasks can be inside probed functions at one time.
-#[map]
-pub static CALLS: HashMap<CallKey, Call> = HashMap::with_max_entries(4096, 0);
-
-/// What the scheduler of this CPU's last packet took. Where that packet goes on on another CPU, or is interrupted
-/// by another that is scheduled here, its duration is lost; that is counted, and nothing else is lost by it.
-#[map]
-pub static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
-
-/// What the scheduler said of a packet, from its return to that of the function around it. Only for telling: it
-/// costs more, and loses nothing.
-#[map]
-pub static VERDICTS: HashMap<u64, Verdict> = HashMap::with_max_entries(4096, 0);
-
-/// What a scheduler had to say, by service, from there to its return.
-#[map]
-pub static MESSAGES: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
-
-/// Configuration changes under way, by thread: these run in the process that makes them.
-#[map]
-pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1024, 0);
 
 /// The slots of services that were counted.
 #[map]
@@ -83,10 +55,6 @@ pub static DURATIONS: Array<Histogram> = Array::with_max_entries(1, BPF_F_MMAPAB
 #[map]
 pub static NO_DURATIONS: Array<Histogram> = Array::with_max_entries(1, 0);
 
-/// Persistence templates that were found good, from there to the return of the function around it.
-#[map]
-pub static TEMPLATES: HashMap<Template, u32> = HashMap::with_max_entries(4096, 0);
-
 /// The slots of destinations that were counted.
 #[map]
 pub static DESTINATIONS: HashMap<DestinationKey, Slot> = HashMap::with_max_entries(1, 0);
@@ -102,14 +70,6 @@ pub static DESTINATION_OWNERS: Array<Owner<DestinationKey>> = Array::with_max_en
 /// Counters of destinations, by slot and CPU.
 #[map]
 pub static DESTINATION_COUNTERS: Array<DestinationCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Where a list of candidates is put together. A probe is not interrupted by another on its CPU.
-#[map]
-pub static CANDIDATES: PerCpuArray<event::Candidates> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where a summary is counted.
-#[map]
-pub static SUMMARY: PerCpuArray<event::Summary> = PerCpuArray::with_max_entries(1, 0);
 
 /// What leaves the kernel while somebody reads it.
 #[map]
@@ -132,10 +92,10 @@ pub fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// Which events are wanted now.
+/// Whether events of a kind are wanted now, and this kernel has what they need.
 #[inline(always)]
-pub fn events_wanted() -> u32 {
-    control(|control| control.events)
+pub fn wanted(events: u32, features: u32) -> bool {
+    has(features) && control(|control| control.events) & events != 0
 }
 
 /// The number of the current interval.
@@ -144,10 +104,10 @@ pub fn interval() -> u32 {
     control(|control| control.interval)
 }
 
-/// Whether flags are looked at for overloads.
+/// Whether it is done this way: one of [`Control::ways`].
 #[inline(always)]
-pub fn look_for_overload() -> bool {
-    control(|control| control.look_for_overload) != 0
+pub fn goes(way: u32) -> bool {
+    control(|control| control.ways) & way != 0
 }
 
 /// Whether a namespace is observed.

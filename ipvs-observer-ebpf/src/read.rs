@@ -56,21 +56,22 @@ pub fn bytes<const N: usize>(address: u64) -> [u8; N] {
     value
 }
 
-/// A string of up to `N` bytes, with its NUL if it fits; empty if it cannot be read.
+/// Puts a string of up to `N` bytes in a place, with its NUL if it fits; empty if it cannot be read. Not by way of the
+/// stack, which is small.
 #[inline(always)]
-pub fn string<const N: usize>(address: u64) -> [u8; N] {
-    let mut value = [0u8; N];
-    // SAFETY: at most the bytes of `value` are written; the source is checked by the helper.
-    unsafe { generated::bpf_probe_read_kernel_str((&raw mut value).cast(), N as u32, address as *const _) };
-    value
+pub fn string<const N: usize>(place: &mut [u8; N], address: u64) {
+    *place = [0; N];
+    // SAFETY: at most the bytes of `place` are written; the source is checked by the helper.
+    unsafe { generated::bpf_probe_read_kernel_str(place.as_mut_ptr().cast(), N as u32, address as *const _) };
 }
 
 const INET: u16 = 2;
 
-/// The sixteen bytes of an address; behind the four of IPv4 is whatever the kernel has there.
+/// Puts the sixteen bytes of an address in a place; behind the four of IPv4 is whatever the kernel has there.
 #[inline(always)]
-pub fn raw_address(structure: u64, field: Field) -> [u8; 16] {
-    bytes(at(structure, field) as u64)
+pub fn raw_address(place: &mut [u8; 16], structure: u64, field: Field) {
+    // SAFETY: exactly the bytes of `place` are written; the source is checked by the helper.
+    unsafe { generated::bpf_probe_read_kernel(place.as_mut_ptr().cast(), 16, at(structure, field)) };
 }
 
 /// An address: four bytes of IPv4 or sixteen of anything else, and zeros behind.

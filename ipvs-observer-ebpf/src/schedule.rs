@@ -1,7 +1,8 @@
 //! The scheduling path: what becomes of the first packet of a connection.
 //!
-//! Everything is decided at the return of `ip_vs_schedule`, where the kernel itself counts the connection. What
-//! the scheduler's own function took and said is handed over to there, by packet.
+//! Everything is counted at the return of `ip_vs_schedule`, where the kernel itself counts the connection. What the
+//! scheduler's own function and persistence said is handed over to there. A packet without a destination is told of
+//! after `ip_vs_leave`, the last function that decides.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::warn;
@@ -13,18 +14,21 @@ use ipvs_observer_common::{
 
 use crate::{
     call::{self, Call, Function},
-    count, decision, key,
-    maps::{VERDICTS, events_wanted, look_for_overload, observed},
+    count::{self, End},
+    decision,
+    ended::Ended,
+    key,
+    maps::{goes, observed, wanted},
     packet,
-    read::{bytes, has, layout, number},
-    scheduler::{Heard, last_heard},
+    read::{has, layout, number},
+    scheduler::{self, Heard, last_heard},
     template,
 };
 
-/// `IP_VS_SVC_F_PERSISTENT`.
-const PERSISTENT: u64 = 1;
 /// `NF_DROP`.
 const DROP: i32 = 0;
+/// `NF_ACCEPT`.
+const ACCEPT: i32 = 1;
 
 /// `ip_vs_schedule(svc, skb, pd, ignored, iph)` begins.
 #[inline(always)]
@@ -46,35 +50,29 @@ pub fn entry(ctx: &ProbeContext) {
 /// where that is wanted.
 #[inline(always)]
 pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
-    let Some(call) = call::end(ctx, Function::Schedule) else {
-        return;
-    };
-    if !has(layout::SERVICES) {
-        return;
-    }
-    let connection: u64 = ctx.ret();
-    // The function's own word on why there is no connection: positive if the packet is not to be scheduled.
-    let ignored = i32::from_ne_bytes(bytes(call.extra));
-    let scheduled = connection != 0 || ignored <= 0;
-    if TELL {
-        // SAFETY: one packet is scheduled once at a time, so nobody else changes its entry.
-        let verdict = unsafe { VERDICTS.get(call.packet) };
-        if scheduled {
-            let heard = verdict.map(|verdict| Heard {
-                ns: verdict.ns,
-                flags: verdict.destination.flags,
-            });
-            if let Some((service, outcome)) = conclude(ctx, &call, heard, connection, ignored)
-                && wanted(control::DECISIONS, layout::DECISIONS)
-            {
-                decision::send(&call, service, verdict, connection, outcome);
+    let call = call::end(ctx, Function::Schedule);
+    let verdict = if TELL { scheduler::verdict(ctx) } else { None };
+    match call {
+        Some(call) if has(layout::SERVICES) => {
+            let end = Ended::of(ctx, &call);
+            if TELL {
+                let said = verdict.as_ref().and_then(|found| found.since(&call));
+                let heard = said.map(|verdict| Heard {
+                    ns: verdict.ns,
+                    flags: verdict.destination.flags,
+                });
+                let told = conclude(ctx, &call, &end, heard)
+                    .filter(|_| wanted(control::DECISIONS, layout::DECISIONS));
+                decision::tell(ctx, &call, &end, said, told);
+            } else {
+                conclude(ctx, &call, &end, last_heard(&call));
             }
         }
-        if verdict.is_some() {
-            let _ = VERDICTS.remove(call.packet);
-        }
-    } else if scheduled {
-        conclude(ctx, &call, last_heard(&call), connection, ignored);
+        Some(_) => {}
+        None => template::forget(ctx),
+    }
+    if let Some(verdict) = verdict {
+        scheduler::heard(&verdict);
     }
 }
 
@@ -83,10 +81,12 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
 fn conclude(
     ctx: &RetProbeContext,
     call: &Call,
+    end: &Ended,
     heard: Option<Heard>,
-    connection: u64,
-    ignored: i32,
 ) -> Option<(ServiceKey, u32)> {
+    if end.connection == 0 && end.ignored > 0 {
+        return None;
+    }
     let service = key::service(call.subject);
     if service.family == 0 {
         // A count under zeros would be somebody else's.
@@ -99,15 +99,15 @@ fn conclude(
     if !observed(service.netns) {
         return None;
     }
-    let outcome = if connection != 0 {
-        if has(layout::PERSISTENCE) && template::decided(ctx, connection) {
+    let outcome = if end.connection != 0 {
+        if end.template.is_some() {
             event::OUTCOME_TEMPLATE
         } else {
             event::OUTCOME_SCHEDULED
         }
-    } else if ignored < 0 {
+    } else if end.ignored < 0 {
         event::OUTCOME_FATAL
-    } else if heard.is_none() && has(layout::DECISIONS) && for_another_port(call, &service) {
+    } else if heard.is_none() && nobody_to_ask(call, end, &service) {
         event::OUTCOME_UNASKED
     } else {
         event::OUTCOME_NONE
@@ -116,7 +116,7 @@ fn conclude(
     // asked; with it, a failure of which nothing was heard is taken for one before.
     let asked = match outcome {
         event::OUTCOME_SCHEDULED | event::OUTCOME_NONE => true,
-        event::OUTCOME_FATAL => heard.is_some() || !is_persistent(call),
+        event::OUTCOME_FATAL => heard.is_some() || !end.persistent,
         _ => heard.is_some(),
     };
     count::outcome(
@@ -126,12 +126,18 @@ fn conclude(
         asked,
         heard.map(|heard| heard.ns),
     );
-    if outcome == event::OUTCOME_SCHEDULED && has(layout::DESTINATIONS) {
-        let destination = number(connection, layout!(connection.dest));
+    if end.connection != 0 && has(layout::DESTINATIONS) {
+        let destination = number(end.connection, layout!(connection.dest));
         let key = key::destination(service, destination);
-        count::pick(&key, destination);
-        if has(layout::STATE) && look_for_overload() {
-            overload_on_scheduling(&key, destination, heard);
+        if outcome == event::OUTCOME_SCHEDULED {
+            count::pick(&key, destination);
+        }
+        if has(layout::STATE) && goes(control::LOOK_FOR_OVERLOAD) {
+            let before = end
+                .template
+                .map(|template| template.flags as u32)
+                .or(heard.map(|heard| heard.flags));
+            overload_on_scheduling(&key, destination, before);
         }
     }
     Some((service, outcome))
@@ -139,25 +145,29 @@ fn conclude(
 
 /// Finds out from a destination's flags whether this connection filled it.
 #[inline(always)]
-fn overload_on_scheduling(key: &DestinationKey, destination: u64, heard: Option<Heard>) {
+fn overload_on_scheduling(key: &DestinationKey, destination: u64, before: Option<u32>) {
     if number(destination, layout!(destination.u_threshold)) == 0 {
         return;
     }
     let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
-    let before = heard.is_none_or(|heard| heard.flags & event::OVERLOADED != 0);
+    let before = before.is_none_or(|flags| flags & event::OVERLOADED != 0);
     count::overload(key, destination, after, after && !before);
 }
 
-/// Whether a packet is for another port than its service's: only persistence schedules such, and the function
-/// refuses them without asking the scheduler.
+/// Whether a packet has no destination because no scheduler was asked: the service has none, or the packet is for
+/// another port than the service's, which only persistence schedules.
 #[inline(always)]
-fn for_another_port(call: &Call, service: &ServiceKey) -> bool {
-    service.fwmark == 0 && !is_persistent(call) && packet::ends(call).server_port != service.port
-}
-
-#[inline(always)]
-fn is_persistent(call: &Call) -> bool {
-    number(call.subject, layout!(service.flags)) & PERSISTENT != 0
+fn nobody_to_ask(call: &Call, end: &Ended, service: &ServiceKey) -> bool {
+    if !has(layout::DECISIONS) {
+        return false;
+    }
+    if number(call.subject, layout!(service.scheduler)) == 0 {
+        return true;
+    }
+    if service.fwmark != 0 || end.persistent {
+        return false;
+    }
+    packet::ends(call).is_some_and(|ends| ends.virtual_port != service.port)
 }
 
 /// `ip_vs_leave(svc, skb, pd, iph)` begins: there is no destination for a packet.
@@ -168,28 +178,60 @@ pub fn leave_entry(ctx: &ProbeContext) {
         Function::Leave,
         Call {
             subject: ctx.arg(0).unwrap_or(0),
+            packet: ctx.arg(1).unwrap_or(0),
             ..Call::default()
         },
     );
 }
 
-/// It ends: the packet is turned away, or goes another way.
+/// Return of `ip_vs_leave`: the packet was turned away, handed on, or sent on. `TELL`: the decision that waits for it
+/// is told.
 #[inline(always)]
-pub fn leave_returned(ctx: &RetProbeContext) {
+pub fn leave_returned<const TELL: bool>(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Leave) else {
         return;
     };
-    if ctx.ret::<i32>() != DROP || !has(layout::SERVICES) {
+    if !has(layout::SERVICES) {
+        return;
+    }
+    let end = match ctx.ret::<i32>() {
+        DROP => End::Refused,
+        ACCEPT => End::Accepted,
+        _ => End::Bypassed,
+    };
+    let service = key::service(call.subject);
+    if observed(service.netns) {
+        count::left(&service, call.subject, end);
+    }
+    if TELL {
+        decision::tell_waiting(ctx, &call, end);
+    }
+}
+
+/// `ip_vs_new_conn_out(svc, …)` begins: a real server sends what may begin a connection.
+#[inline(always)]
+pub fn connection_out_entry(ctx: &ProbeContext) {
+    call::begin(
+        ctx,
+        Function::NewConnectionOut,
+        Call {
+            subject: ctx.arg(0).unwrap_or(0),
+            ..Call::default()
+        },
+    );
+}
+
+/// It ends: with a connection, or without.
+#[inline(always)]
+pub fn connection_out_returned(ctx: &RetProbeContext) {
+    let Some(call) = call::end(ctx, Function::NewConnectionOut) else {
+        return;
+    };
+    if ctx.ret::<u64>() == 0 || !has(layout::SERVICES) {
         return;
     }
     let service = key::service(call.subject);
     if observed(service.netns) {
-        count::refused(&service, call.subject);
+        count::begun_by_server(&service, call.subject);
     }
-}
-
-/// Whether events of a kind are wanted and this kernel has what they need.
-#[inline(always)]
-pub fn wanted(events: u32, features: u32) -> bool {
-    has(features) && events_wanted() & events != 0
 }

@@ -1,6 +1,11 @@
 //! A scheduler's own function: what it took and what it said, kept until the function around it returns.
 
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+    programs::{ProbeContext, RetProbeContext},
+};
 use ipvs_observer_common::{
     control,
     event::{self, DestinationState, Summary},
@@ -8,12 +13,27 @@ use ipvs_observer_common::{
 };
 
 use crate::{
+    behind::{self, Found, Left},
     call::{self, Call, Function, now},
     candidates, key,
-    maps::{LAST, MESSAGES, VERDICTS, health, look_for_overload},
+    maps::{goes, health, wanted},
     read::{has, layout, number, string},
-    schedule::wanted,
 };
+
+/// What the scheduler of this CPU's last packet took. Where that packet goes on on another CPU, or is interrupted
+/// by another that is scheduled here, its duration is lost; that is counted, and nothing else is lost by it.
+#[map]
+static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the scheduler said of a packet, from its return to that of the function around it. Only for telling: it
+/// costs more, and loses nothing.
+#[map]
+static VERDICTS: HashMap<u64, Left<Verdict>> = HashMap::with_max_entries(1024, 0);
+
+/// Where the words are in which a scheduler said why it gives nothing, from there to its return.
+#[map]
+static MESSAGES: HashMap<u64, Left<u64>> = HashMap::with_max_entries(1024, 0);
+
 /// The last call of a scheduler on a CPU.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -89,7 +109,7 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
         && has(layout::SERVICES)
     {
         let ns = now().wrapping_sub(call.began);
-        remember_verdict(&call, ns, chosen);
+        leave_verdict(ctx, &call, ns, chosen);
     }
 }
 
@@ -126,9 +146,10 @@ fn last_ends(ctx: &RetProbeContext, chosen: u64) {
 }
 
 #[inline(always)]
-fn remember_verdict(call: &Call, ns: u64, chosen: u64) {
+fn leave_verdict(ctx: &RetProbeContext, call: &Call, ns: u64, chosen: u64) {
+    let message = behind::find(&MESSAGES, ctx);
     let mut verdict = Verdict {
-        call: call_name(call),
+        call: call.name(),
         ns,
         message: 0,
         flags: 0,
@@ -138,28 +159,40 @@ fn remember_verdict(call: &Call, ns: u64, chosen: u64) {
     verdict.destination.flags = flags_before(chosen);
     if wanted(control::DECISIONS, layout::DECISIONS) {
         if chosen != 0 {
-            verdict.destination = key::state(chosen);
+            key::state(&mut verdict.destination, chosen);
         } else {
             if has(layout::CANDIDATES) {
                 verdict.summary = candidates::summary(call.subject);
             }
-            // SAFETY: the value is a whole number.
-            verdict.message = unsafe { MESSAGES.get(call.subject) }.copied().unwrap_or(0);
-            let _ = MESSAGES.remove(call.subject);
+            let said = message.as_ref().and_then(|message| message.since(call));
+            verdict.message = said.copied().unwrap_or(0);
         }
         if wanted(control::CANDIDATES, layout::CANDIDATES) {
             verdict.flags = u64::from(event::HAS_CANDIDATES);
         }
     }
-    if VERDICTS.insert(call.packet, verdict, 0).is_err() {
-        health(|health| health.calls_full += 1);
+    if let Some(message) = message {
+        behind::take_out(&MESSAGES, &message);
     }
+    behind::leave(&VERDICTS, ctx, verdict);
+}
+
+/// What a scheduler left for the function around it, which [takes it out](heard).
+#[inline(always)]
+pub fn verdict(ctx: &impl EbpfContext) -> Option<Found<Verdict>> {
+    behind::find(&VERDICTS, ctx)
+}
+
+/// A verdict was heard, and nothing of it is to be used afterwards.
+#[inline(always)]
+pub fn heard(verdict: &Found<Verdict>) {
+    behind::take_out(&VERDICTS, verdict);
 }
 
 /// The flags of the destination chosen, where they are looked at for overloads.
 #[inline(always)]
 fn flags_before(chosen: u64) -> u32 {
-    if chosen != 0 && has(layout::STATE) && look_for_overload() {
+    if chosen != 0 && has(layout::STATE) && goes(control::LOOK_FOR_OVERLOAD) {
         number(chosen, layout!(destination.flags)) as u32
     } else {
         0
@@ -189,24 +222,14 @@ pub fn last_heard(call: &Call) -> Option<Heard> {
 pub fn error(ctx: &ProbeContext) {
     call::seen();
     if wanted(control::DECISIONS, layout::DECISIONS) {
-        let service: u64 = ctx.arg(0).unwrap_or(0);
-        let message: u64 = ctx.arg(1).unwrap_or(0);
-        let _ = MESSAGES.insert(service, message, 0);
+        behind::leave(&MESSAGES, ctx, ctx.arg::<u64>(1).unwrap_or(0));
     }
 }
 
-/// The name of a scheduler's call: a packet is scheduled once at a time.
+/// The name of a service's scheduler; empty where it has none, as for a moment while a service is edited.
 #[inline(always)]
-pub fn call_name(call: &Call) -> u64 {
-    call.packet.rotate_left(20) ^ call.began
-}
-
-/// The name of a service's scheduler; empty for a moment while a service is edited.
-#[inline(always)]
-pub fn name(service: u64) -> [u8; 16] {
+pub fn name(place: &mut [u8; 16], service: u64) {
+    // Nothing can be read at nowhere.
     let scheduler = number(service, layout!(service.scheduler));
-    if scheduler == 0 {
-        return [0; 16];
-    }
-    string(number(scheduler, layout!(scheduler.name)))
+    string(place, number(scheduler, layout!(scheduler.name)));
 }

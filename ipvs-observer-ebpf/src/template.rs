@@ -1,20 +1,29 @@
-//! Templates of persistence: which of them decided for a connection.
+//! Templates of persistence: whether one of them decided for a connection.
 
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::map,
+    maps::HashMap,
+    programs::{ProbeContext, RetProbeContext},
+};
+use ipvs_observer_common::layout;
 
 use crate::{
+    behind::{self, Left},
     call::{self, Call, Function},
-    maps::{TEMPLATES, health},
-    read::{layout, number},
+    read::{has, layout, number},
 };
-/// A template that was found good, on the stack where that was.
+
+/// Templates that were found good, from there to the return of the function around it.
+#[map]
+static TEMPLATES: HashMap<u64, Left<Template>> = HashMap::with_max_entries(1024, 0);
+
+/// A template that was found good.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Template {
-    /// Where the kernel keeps it: a connection of its own.
-    connection: u64,
-    /// The stack.
-    context: u64,
+    /// The flags of its destination, before this connection.
+    pub flags: u64,
 }
 
 /// `ip_vs_check_template(ct, cdest)` begins.
@@ -38,32 +47,34 @@ pub fn returned(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Template) else {
         return;
     };
-    let template = Template {
-        connection: call.subject,
-        context: call::context(ctx),
-    };
-    let good = ctx.ret::<i32>() != 0;
-    if good && call.extra == 0 && TEMPLATES.insert(template, 1, 0).is_err() {
-        health(|health| health.calls_full += 1);
+    if ctx.ret::<i32>() == 0 || call.extra != 0 {
+        return;
     }
+    let flags = if has(layout::STATE) {
+        number(
+            number(call.subject, layout!(connection.dest)),
+            layout!(destination.flags),
+        )
+    } else {
+        0
+    };
+    behind::leave(&TEMPLATES, ctx, Template { flags });
 }
 
-/// Whether the template behind a new connection was there before, so that nobody asked the scheduler.
+/// The template that decided within a call that ends, so that nobody asked the scheduler. To be taken on every way out
+/// of a persistent service's call.
 #[inline(always)]
-pub fn decided(ctx: &RetProbeContext, connection: u64) -> bool {
-    let control = number(connection, layout!(connection.control));
-    if control == 0 {
-        return false;
+pub fn take(ctx: &impl EbpfContext, call: &Call) -> Option<Template> {
+    let found = behind::find(&TEMPLATES, ctx)?;
+    let template = found.since(call).copied();
+    behind::take_out(&TEMPLATES, &found);
+    template
+}
+
+/// Forgets what was left for a call of which nothing else is known.
+#[inline(always)]
+pub fn forget(ctx: &impl EbpfContext) {
+    if let Some(found) = behind::find(&TEMPLATES, ctx) {
+        behind::take_out(&TEMPLATES, &found);
     }
-    let mut template = Template {
-        connection: control,
-        context: call::context(ctx),
-    };
-    if TEMPLATES.remove(template).is_ok() {
-        return true;
-    }
-    // The stacks of interrupts are aligned to pages only: the call within this one may have been on the far side of a
-    // boundary.
-    template.context = template.context.wrapping_sub(1);
-    TEMPLATES.remove(template).is_ok()
 }

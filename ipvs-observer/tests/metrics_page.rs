@@ -17,10 +17,10 @@ use ipvs_observer::{
     correlate::Correlator,
     line::Encoder,
     model::{
-        Action, Activity, Address, Change, Daemon, DaemonRole, Decision, Destination, DestinationActivity,
-        DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing, Name, Netns, Outcome,
-        ProbeTotals, Protocol, Service, ServiceActivity, ServiceFlags, ServiceKey, Snapshot, Stats, Timeouts,
-        Totals, Tunnel, TunnelKind, VirtualServer,
+        Action, Activity, Address, BegunBy, Change, Daemon, DaemonRole, Decision, Destination,
+        DestinationActivity, DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing,
+        Name, Netns, Outcome, ProbeTotals, Protocol, Service, ServiceActivity, ServiceFlags, ServiceKey,
+        Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -150,6 +150,12 @@ fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
         scheduler: server.service.scheduler,
         client: address("10.0.0.9"),
         client_port: 4000,
+        r#virtual: Virtual {
+            protocol: Protocol::TCP,
+            address: address("10.0.0.1"),
+            port: 80,
+        },
+        begun_by: Some(BegunBy::Syn),
         destination: snapshot
             .destinations(server)
             .first()

@@ -54,6 +54,12 @@ pub struct ServiceActivity {
     pub template_hits: u64,
     /// A packet was turned away for want of a destination.
     pub refused: u64,
+    /// A packet without a destination was handed on to this host.
+    pub accepted: u64,
+    /// A packet without a destination was sent on to where it was going.
+    pub bypassed: u64,
+    /// A real server began a connection.
+    pub begun_by_server: u64,
     /// Scheduling failed for another reason, and the packet was dropped.
     pub fatal: u64,
     /// Nanoseconds spent in the scheduler.

@@ -1,6 +1,6 @@
 //! What the scheduler decided, one connection at a time.
 
-use super::{Address, Change, DestinationKey, Name, Netns, ServiceKey};
+use super::{Address, Change, DestinationKey, Name, Netns, Protocol, ServiceKey};
 
 /// What became of the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,43 @@ pub enum Outcome {
     Overloaded,
     /// Scheduling failed: no memory, a persistence engine's refusal, too many connections.
     Fatal,
+    /// There was none, and the packet was handed on to this host.
+    Accepted,
+    /// There was none, and the packet was sent on to where it was going.
+    Bypassed,
+}
+
+/// What kind of packet began a connection, where that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BegunBy {
+    /// A SYN of TCP, or an INIT of SCTP.
+    Syn,
+    /// Another packet of these (`sloppy_tcp`, `sloppy_sctp`).
+    Data,
+    /// A packet within an ICMP message (`schedule_icmp`).
+    Icmp,
+}
+
+impl BegunBy {
+    /// The name that traces carry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Syn => "syn",
+            Self::Data => "data",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+/// What a packet asked for, which for a service by mark or on port 0 is not the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Virtual {
+    /// The packet's protocol.
+    pub protocol: Protocol,
+    /// The address that it was sent to.
+    pub address: Address,
+    /// The port, in host order; 0 if it could not be read.
+    pub port: u16,
 }
 
 impl Outcome {
@@ -26,6 +63,8 @@ impl Outcome {
             Self::None => "none",
             Self::Overloaded => "overloaded",
             Self::Fatal => "fatal",
+            Self::Accepted => "accepted",
+            Self::Bypassed => "bypassed",
         }
     }
 }
@@ -82,8 +121,12 @@ pub struct Decision {
     pub scheduler: Name,
     /// For which client.
     pub client: Address,
-    /// The client's port, in host order.
+    /// The client's port, in host order; 0 if it could not be read.
     pub client_port: u16,
+    /// What it asked for.
+    pub r#virtual: Virtual,
+    /// What kind of packet it was; none for a protocol that has one kind.
+    pub begun_by: Option<BegunBy>,
     /// What was taken, as it was before this connection.
     pub destination: Option<DestinationState>,
     /// How long the scheduler took, in ns; none where it was not asked.

@@ -17,7 +17,9 @@ pub use activity::{
     Action, Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
 };
 pub use address::{Address, Family, Protocol};
-pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced};
+pub use decision::{
+    BegunBy, Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced, Virtual,
+};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
 pub use name::Name;

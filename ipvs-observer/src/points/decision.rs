@@ -33,7 +33,13 @@ impl Points {
         }
         line.tag("sched", decision.scheduler);
         line.string("client", decision.client)
-            .unsigned("client_port", decision.client_port.into());
+            .unsigned("client_port", decision.client_port.into())
+            .string("virtual_protocol", decision.r#virtual.protocol)
+            .string("virtual_address", decision.r#virtual.address)
+            .unsigned("virtual_port", decision.r#virtual.port.into());
+        if let Some(begun_by) = decision.begun_by {
+            line.string("begun_by", begun_by.name());
+        }
         if let Some(state) = &decision.destination {
             line.string("destination", Endpoint(state.key))
                 .unsigned("weight", state.weight.into())

@@ -66,6 +66,9 @@ impl Points {
                 .unsigned("schedule_none", activity.none)
                 .unsigned("template_hits", activity.template_hits)
                 .unsigned("refused", activity.refused)
+                .unsigned("accepted", activity.accepted)
+                .unsigned("bypassed", activity.bypassed)
+                .unsigned("begun_by_server", activity.begun_by_server)
                 .unsigned("fatal", activity.fatal)
                 .unsigned("schedule_ns_sum", activity.ns_sum);
             if let Some(durations) = activity.durations {

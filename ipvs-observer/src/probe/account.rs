@@ -11,8 +11,8 @@ use std::{
 use aya::programs::ProgramFd;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
-/// The program that tells of decisions, in both its forms.
-const DECISIONS: &str = "schedule_return";
+/// The programs of which a run left out is a decision that is not told.
+const DECISIONS: [&str; 3] = ["schedule_return", "schedule_return_told", "leave_return_told"];
 /// The kernel that began to count what it left out.
 const COUNTING: (u32, u32) = (6, 7);
 
@@ -53,7 +53,7 @@ impl Accountant {
             };
             ns += info.run_time_ns;
             missed += info.recursion_misses;
-            if name.starts_with(DECISIONS) {
+            if DECISIONS.contains(&name) {
                 decisions_missed += info.recursion_misses;
             }
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem, thread};
 
 use aya::programs::kprobe::KProbeLink;
-use ipvs_observer_common::layout as features;
+use ipvs_observer_common::{control, layout as features};
 
 use super::{
     availability::Availability,
@@ -14,10 +14,12 @@ use super::{
 
 /// A function of the kernel that is probed.
 pub(super) struct Probe {
-    /// Its names: the first that this kernel has is taken.
-    pub(super) functions: &'static [&'static str],
+    /// Its name.
+    pub(super) function: &'static str,
     /// The programs at its entry and at its return.
     programs: Programs,
+    /// The function that does the same on kernels without it.
+    instead: Option<(&'static str, Programs)>,
     /// The features of the layout that the programs need to say anything.
     needs: u32,
     /// Whether kernels are known that do without the function and lack nothing by it.
@@ -46,15 +48,11 @@ const fn entry(entry: &'static str) -> Programs {
     }
 }
 
-const fn probe(
-    functions: &'static [&'static str],
-    programs: Programs,
-    needs: u32,
-    consequence: &'static str,
-) -> Probe {
+const fn probe(function: &'static str, programs: Programs, needs: u32, consequence: &'static str) -> Probe {
     Probe {
-        functions,
+        function,
         programs,
+        instead: None,
         needs,
         optional: false,
         consequence,
@@ -62,37 +60,43 @@ const fn probe(
 }
 
 const NO_COUNTERS: &str = "no scheduling counters and no trace";
-const NO_REFUSALS: &str = "packets turned away are not counted";
+const NO_REFUSALS: &str = "it is not counted what becomes of packets without a destination";
 const NO_WORDS: &str = "a trace lacks the scheduler's own words on why it gives nothing";
 const NO_OVERLOADS: &str = "overloads are seen by scheduling alone: that one ends, only at the next pick";
 const NO_CHANGES: &str = "configuration changes of this kind are not told";
 const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
+const NO_KEEPING: &str = "counters of a removed real server begin anew when it is added again";
 const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
 
 const OVERLOAD: &str = "ip_vs_dest_update_overload";
+const LEAVE: &str = "ip_vs_leave";
+const FREED: &str = "ip_vs_dest_free";
+const FREED_LATER: &str = "ip_vs_dest_rcu_free";
 
-/// Every function that is probed by its own name.
-pub(super) const PROBES: [Probe; 13] = [
+/// The function whose return interprets what all others around the scheduler have seen.
+const SCHEDULE: Probe = probe(
+    "ip_vs_schedule",
+    both("schedule_entry", "schedule_return"),
+    0,
+    NO_COUNTERS,
+);
+
+/// Every other function that is probed by its own name. One that interprets another comes after it.
+const PROBES: [Probe; 14] = [
     probe(
-        &["ip_vs_schedule"],
-        both("schedule_entry", "schedule_return"),
-        0,
-        NO_COUNTERS,
-    ),
-    probe(
-        &["ip_vs_check_template"],
+        "ip_vs_check_template",
         both("template_entry", "template_return"),
         features::PERSISTENCE,
         "template hits are counted as picks",
     ),
     probe(
-        &["ip_vs_leave"],
+        LEAVE,
         both("leave_entry", "leave_return"),
         features::SERVICES,
         NO_REFUSALS,
     ),
     probe(
-        &["ip_vs_scheduler_err"],
+        "ip_vs_scheduler_err",
         entry("scheduler_error"),
         features::DECISIONS,
         NO_WORDS,
@@ -100,65 +104,99 @@ pub(super) const PROBES: [Probe; 13] = [
     Probe {
         optional: true,
         ..probe(
-            &[OVERLOAD],
+            OVERLOAD,
             both("overload_entry", "overload_return"),
             features::STATE,
             NO_OVERLOADS,
         )
     },
     probe(
-        &["ip_vs_add_dest"],
-        both("add_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
+        "ip_vs_new_conn_out",
+        both("connection_out_entry", "connection_out_return"),
+        features::SERVICES,
+        "connections that real servers begin (SIP) are not counted",
     ),
+    Probe {
+        optional: true,
+        instead: Some((FREED_LATER, entry("destination_freed_later"))),
+        ..probe(
+            FREED,
+            entry("destination_freed"),
+            features::DESTINATIONS,
+            NO_KEEPING,
+        )
+    },
     probe(
-        &["ip_vs_edit_dest"],
-        both("edit_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        &["ip_vs_del_dest"],
-        both("delete_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        &["__ip_vs_update_dest"],
+        "__ip_vs_update_dest",
         both("update_destination_entry", "update_destination_return"),
         features::STATE,
         "changes are told without the weight before",
     ),
     probe(
-        &["__ip_vs_del_dest"],
+        "__ip_vs_del_dest",
         entry("destination_gone"),
         features::DESTINATIONS,
         NO_FORGETTING,
     ),
     probe(
-        &["ip_vs_add_service"],
+        "ip_vs_add_dest",
+        both("add_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_edit_dest",
+        both("edit_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_del_dest",
+        both("delete_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_add_service",
         both("add_service_entry", "change_return"),
         features::CHANGES,
         NO_CHANGES,
     ),
     probe(
-        &["ip_vs_edit_service"],
+        "ip_vs_edit_service",
         both("edit_service_entry", "change_return"),
         features::CHANGES,
         NO_CHANGES,
     ),
-    probe(
-        &["__ip_vs_del_service", "ip_vs_unlink_service"],
-        both("delete_service_entry", "delete_service_return"),
-        features::SERVICES,
-        NO_FORGETTING,
-    ),
+    Probe {
+        instead: Some((
+            "ip_vs_unlink_service",
+            both("delete_service_entry", "delete_service_return"),
+        )),
+        ..probe(
+            "__ip_vs_del_service",
+            both("delete_service_entry", "delete_service_return"),
+            features::SERVICES,
+            NO_FORGETTING,
+        )
+    },
 ];
+
+/// Every function that is probed by its own name, the most important first.
+pub(super) fn probes() -> impl Iterator<Item = &'static Probe> {
+    const FIRST: &Probe = &SCHEDULE;
+    const OTHERS: &[Probe] = &PROBES;
+    std::iter::once(FIRST).chain(OTHERS)
+}
 
 /// Programs that have a second form, `…_told`, which sends what it decided. It is larger, and much longer to
 /// verify, so that only a trace loads it.
-const TELLING: [&str; 3] = ["schedule_return", "scheduler_entry", "scheduler_return"];
+const TELLING: [&str; 4] = [
+    "schedule_return",
+    "scheduler_entry",
+    "scheduler_return",
+    "leave_return",
+];
 
 /// Links that are dropped one after the other.
 const AT_ONCE: usize = 2;
@@ -204,37 +242,73 @@ impl Attached {
 
     /// Attaches what is not attached to the modules as they are now, lets go of what went, and says how each
     /// stands.
+    ///
+    /// The return of `ip_vs_schedule` comes last: it takes what no other probe has seen for what did not happen. No
+    /// order is needed for detaching, after which nobody reads what was counted, and before which a trace falls silent.
     pub(super) fn renew(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {
         let ipvs = modules.incarnation("ip_vs");
+        let mut others = Availability::default();
         for probe in &PROBES {
-            if probe.needs & object.features != probe.needs {
-                continue;
-            }
-            let held = probe
-                .functions
-                .iter()
-                .map(|function| (*function, self.hold(object, function, probe.programs, ipvs)))
-                .reduce(|first, second| if first.1.is_ok() { first } else { second });
-            match held {
-                Some((function, Ok(()))) => availability.met(function, probe.consequence),
-                Some((_, Err(reason))) if probe.optional => {
-                    availability.done_without(probe.functions[0], probe.consequence, &reason);
-                }
-                Some((_, Err(reason))) => availability.missed(probe.functions[0], probe.consequence, &reason),
-                None => {}
-            }
+            self.renew_one(object, probe, ipvs, &mut others);
         }
-        self.renew_schedulers(object, modules, availability);
+        self.renew_schedulers(object, modules, &mut others);
+        self.renew_one(object, &SCHEDULE, ipvs, availability);
+        availability.append(others);
+    }
+
+    fn renew_one(
+        &mut self,
+        object: &mut Object,
+        probe: &Probe,
+        ipvs: Option<Incarnation>,
+        availability: &mut Availability,
+    ) {
+        if probe.needs & object.features != probe.needs {
+            return;
+        }
+        let held = match (
+            self.hold(object, probe.function, probe.programs, ipvs),
+            probe.instead,
+        ) {
+            (Err(reason), Some((function, programs))) => self
+                .hold(object, function, programs, ipvs)
+                .map(|()| function)
+                .map_err(|_| reason),
+            (held, _) => held.map(|()| probe.function),
+        };
+        match held {
+            Ok(function) => availability.met(function, probe.consequence),
+            Err(reason) if probe.optional => {
+                availability.done_without(probe.function, probe.consequence, &reason);
+            }
+            Err(reason) => availability.missed(probe.function, probe.consequence, &reason),
+        }
     }
 
     /// Whether the scheduler's being asked is seen.
     pub(super) fn watches_scheduling(&self) -> bool {
-        self.links.contains_key(PROBES[0].functions[0])
+        self.links.contains_key(SCHEDULE.function)
     }
 
     /// Whether the kernel has a function of its own for a destination that becomes overloaded.
     pub(super) fn tells_of_overload(&self) -> bool {
         self.links.contains_key(OVERLOAD)
+    }
+
+    /// How the programs are to go about it with the probes that hold and these features: a set of the constants of
+    /// [`control`].
+    pub(super) fn ways(&self, known: u32) -> u32 {
+        let holds = |function: &str| self.links.contains_key(function);
+        [
+            (!self.tells_of_overload(), control::LOOK_FOR_OVERLOAD),
+            (holds(LEAVE), control::TELL_AFTER_LEAVE),
+            (
+                holds(FREED) || holds(FREED_LATER) && known & features::CALLED_BACK != 0,
+                control::KEEP_REMOVED,
+            ),
+        ]
+        .into_iter()
+        .fold(0, |ways, (so, way)| if so { ways | way } else { ways })
     }
 
     fn renew_schedulers(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {

@@ -85,6 +85,11 @@ impl Availability {
         self.push(name, consequence, Some(reason), true);
     }
 
+    /// And what another says.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.needs.append(&mut other.needs);
+    }
+
     fn push(&mut self, name: &str, consequence: &'static str, reason: Option<&Reason>, optional: bool) {
         self.needs.push(Need {
             name: name.to_owned(),

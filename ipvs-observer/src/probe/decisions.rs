@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     explain::{self, Before},
-    model::{Address, Candidates, Decision, DestinationState, Name, Outcome, Traced},
+    model::{
+        Address, BegunBy, Candidates, Decision, DestinationState, Name, Outcome, Protocol, Traced, Virtual,
+    },
 };
 
 /// Lists of candidates kept until their decision comes. A list comes first, and its decision some microseconds
@@ -88,6 +90,17 @@ impl Decisions {
             scheduler,
             client: Address::new(service.family(), told.client),
             client_port: told.client_port,
+            r#virtual: Virtual {
+                protocol: Protocol(told.protocol as u16),
+                address: Address::new(service.family(), told.virtual_address),
+                port: told.virtual_port,
+            },
+            begun_by: match told.begun_by {
+                event::BEGUN_BY_SYN => Some(BegunBy::Syn),
+                event::BEGUN_BY_DATA => Some(BegunBy::Data),
+                event::BEGUN_BY_ICMP => Some(BegunBy::Icmp),
+                _ => None,
+            },
             destination,
             ns: (told.ns != 0).then_some(told.ns),
             outcome,
@@ -133,7 +146,26 @@ fn state(state: &KernelState, total: bool) -> DestinationState {
     }
 }
 
+/// What became of the packet, and why. Of one without a destination, the function after the scheduler decides.
 fn reason(
+    told: &KernelDecision,
+    destination: Option<&DestinationState>,
+    scheduler: &str,
+) -> (Outcome, String) {
+    let (outcome, reason) = by_scheduling(told, destination, scheduler);
+    if told.flags & event::ACCEPTED != 0 {
+        (Outcome::Accepted, reason)
+    } else if told.flags & event::BYPASSED != 0 {
+        (
+            Outcome::Bypassed,
+            format!("{reason} (net.ipv4.vs.cache_bypass is on)"),
+        )
+    } else {
+        (outcome, reason)
+    }
+}
+
+fn by_scheduling(
     told: &KernelDecision,
     destination: Option<&DestinationState>,
     scheduler: &str,
@@ -145,7 +177,7 @@ fn reason(
             Outcome::Fatal,
             "no memory, too many connections (conn_max), or the persistence engine refused".to_owned(),
         ),
-        event::OUTCOME_UNASKED => (
+        event::OUTCOME_UNASKED if !scheduler.is_empty() => (
             Outcome::None,
             "the packet is for another port than the service's".to_owned(),
         ),
@@ -241,9 +273,12 @@ mod tests {
             },
             scheduler: *b"rr\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             client: [0; 16],
+            virtual_address: [0; 16],
             client_port: 4000,
-            reserved: 0,
+            virtual_port: 80,
             flags: HAS_CANDIDATES,
+            protocol: 6,
+            begun_by: event::BEGUN_BY_SYN,
             destination: KernelState::default(),
             summary: Summary::default(),
             message: [0; event::MESSAGE],

@@ -227,7 +227,7 @@ impl Probes {
         self.tell_layout();
         if let Some(object) = &mut self.object {
             self.attached.renew(object, &self.modules, &mut self.availability);
-            self.control.look_for_overload = u32::from(!self.attached.tells_of_overload());
+            self.control.ways = self.attached.ways(object.features);
             object.orders(&self.control);
             object.is_attached();
         }
@@ -346,9 +346,9 @@ impl Probes {
 
     fn nothing_works(&mut self, reason: &Reason) {
         self.availability.missed(BTF, WITHOUT_BTF, reason);
-        for probe in &attach::PROBES {
+        for probe in attach::probes() {
             self.availability
-                .missed(probe.functions[0], probe.consequence, reason);
+                .missed(probe.function, probe.consequence, reason);
         }
     }
 

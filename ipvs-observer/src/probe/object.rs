@@ -22,6 +22,9 @@ use super::{
 };
 use crate::system;
 
+/// One of so many destinations may be removed and have its counters kept.
+const REMOVED: u32 = 4;
+
 static BYTES: &[u8] = include_bytes_aligned!(env!("IPVS_OBSERVER_EBPF_OBJECT"));
 
 /// How large the maps are.
@@ -109,6 +112,7 @@ impl Object {
             }
             loader
                 .map_max_entries("DURATIONS", slot::in_runs(services))
+                .map_max_entries("REMOVED", destinations.div_ceil(REMOVED))
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());
         }
         let mut ebpf = loader.load(BYTES).map_err(|error| Reason::of_loading(&error))?;

@@ -4,7 +4,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::model::{Change, Decision, DestinationKey, DestinationState, Family, Lost, ServiceKey, Traced};
+use crate::model::{
+    BegunBy, Change, Decision, DestinationKey, DestinationState, Family, Lost, ServiceKey, Traced, Virtual,
+};
 
 /// Writes events as JSON.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,6 +69,25 @@ impl From<&DestinationKey> for EndpointObject {
 }
 
 #[derive(Serialize)]
+struct VirtualObject {
+    protocol: String,
+    #[serde(flatten)]
+    endpoint: EndpointObject,
+}
+
+impl From<&Virtual> for VirtualObject {
+    fn from(asked: &Virtual) -> Self {
+        Self {
+            protocol: asked.protocol.to_string(),
+            endpoint: EndpointObject {
+                address: asked.address.to_string(),
+                port: asked.port,
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct DestinationObject {
     #[serde(flatten)]
     endpoint: EndpointObject,
@@ -108,11 +129,14 @@ struct DecisionObject {
     kind: &'static str,
     netns: u32,
     service: ServiceObject,
+    r#virtual: VirtualObject,
     scheduler: String,
     client: EndpointObject,
     destination: Option<DestinationObject>,
     ns: Option<u64>,
     outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begun_by: Option<&'static str>,
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<CandidateObject>>,
@@ -202,6 +226,7 @@ fn decision_object(decision: &Decision) -> DecisionObject {
         kind: "decision",
         netns: decision.netns.0,
         service: (&decision.service).into(),
+        r#virtual: (&decision.r#virtual).into(),
         scheduler: decision.scheduler.to_string(),
         client: EndpointObject {
             address: decision.client.to_string(),
@@ -210,6 +235,7 @@ fn decision_object(decision: &Decision) -> DecisionObject {
         destination: decision.destination.as_ref().map(Into::into),
         ns: decision.ns,
         outcome: decision.outcome.name(),
+        begun_by: decision.begun_by.map(BegunBy::name),
         reason: decision.reason.clone(),
         candidates,
         more_candidates: more,

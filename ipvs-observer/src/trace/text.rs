@@ -4,7 +4,7 @@ use std::{borrow::Cow, io::Write};
 
 use super::json::moment;
 use crate::{
-    model::{Action, Candidates, Change, Decision, Lost, Outcome, ServiceKey, Traced},
+    model::{Action, BegunBy, Candidates, Change, Decision, Lost, Outcome, ServiceKey, Traced, Virtual},
     points::Endpoint,
 };
 
@@ -85,7 +85,10 @@ impl Text {
             (Outcome::Template, reason) => (Color::Note, words("persistence template", reason)),
             (Outcome::Fatal, reason) => (Color::Bad, words("fatal", reason)),
             (Outcome::None | Outcome::Overloaded, reason) => (Color::Bad, words("no destination", reason)),
+            (Outcome::Accepted, reason) => (Color::Note, words("handed on to this host", reason)),
+            (Outcome::Bypassed, reason) => (Color::Note, words("bypassed", reason)),
         };
+        let words = format!("{words}{}", remarks(decision));
         put(
             out,
             format_args!(
@@ -217,6 +220,27 @@ fn words(outcome: &str, reason: &str) -> String {
     }
 }
 
+/// What sets a connection apart: what it asked for, where that is not the service, and what else than a SYN began it.
+fn remarks(decision: &Decision) -> String {
+    let by_name = matches!(decision.service, ServiceKey::Endpoint { port: 1.., .. });
+    let asked = if by_name {
+        String::new()
+    } else {
+        let Virtual {
+            protocol,
+            address,
+            port,
+        } = decision.r#virtual;
+        format!("; asked for {protocol}://{}", Endpoint::of(address, port))
+    };
+    let begun = match decision.begun_by {
+        None | Some(BegunBy::Syn) => "",
+        Some(BegunBy::Data) => "; begun by a packet that is no SYN (sloppy_tcp or sloppy_sctp)",
+        Some(BegunBy::Icmp) => "; begun by a packet within an ICMP message (schedule_icmp)",
+    };
+    asked + begun
+}
+
 /// A service as a person tells it from others; a mark with its family, which `--service` does not ask for.
 fn service(key: &ServiceKey) -> String {
     match key {
@@ -276,7 +300,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::model::{Address, Candidate, DestinationKey, DestinationState, Family, Name, Netns};
+    use crate::model::{Address, Candidate, DestinationKey, DestinationState, Family, Name, Netns, Protocol};
 
     fn state(last: u8, weight: u32) -> DestinationState {
         let address = Address::from(IpAddr::from([10, 8, 0, last]));
@@ -300,6 +324,12 @@ mod tests {
             scheduler: Name::from("wlc"),
             client: Address::from(IpAddr::from([192, 0, 2, 7])),
             client_port: 40_000,
+            r#virtual: Virtual {
+                protocol: Protocol::TCP,
+                address: Address::from(IpAddr::from([192, 0, 2, 1])),
+                port: 443,
+            },
+            begun_by: Some(BegunBy::Syn),
             destination,
             ns: destination.map(|_| 1_234),
             outcome,
@@ -325,9 +355,36 @@ mod tests {
         let text = written(&events.map(|decision| Traced::Decision(Box::new(decision))));
         assert_eq!(
             text,
-            "22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> 10.8.0.1:8080  w=3    a=2    i=10      1234ns  scheduled\n\
-             22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> -                                           -  no destination: all weights are 0\n"
+            "22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> 10.8.0.1:8080  w=3    a=2    i=10      1234ns  scheduled; asked for tcp://192.0.2.1:443\n\
+             22:13:20.123456  fwmark:47/inet  wlc  192.0.2.7:40000 -> -                                           -  no destination: all weights are 0; asked for tcp://192.0.2.1:443\n"
         );
+    }
+
+    #[test]
+    fn a_connection_that_something_else_than_a_syn_began_says_so() {
+        let mut decision = decision(Outcome::Accepted, None, "the packet is for another port");
+        decision.service = ServiceKey::Endpoint {
+            address: Address::from(IpAddr::from([192, 0, 2, 1])),
+            protocol: Protocol::TCP,
+            port: 21,
+        };
+        for (begun_by, end) in [
+            (None, "port\n"),
+            (Some(BegunBy::Syn), "port\n"),
+            (
+                Some(BegunBy::Data),
+                "port; begun by a packet that is no SYN (sloppy_tcp or sloppy_sctp)\n",
+            ),
+            (
+                Some(BegunBy::Icmp),
+                "port; begun by a packet within an ICMP message (schedule_icmp)\n",
+            ),
+        ] {
+            decision.begun_by = begun_by;
+            let text = written(&[Traced::Decision(Box::new(decision.clone()))]);
+            let expected = format!("  handed on to this host: the packet is for another {end}");
+            assert!(text.ends_with(&expected), "{text}");
+        }
     }
 
     #[test]

@@ -115,17 +115,15 @@ pub(super) fn resolve(find: &mut impl FnMut(&'static str) -> Field) -> Resolved 
         svc: find("ip_vs_dest.svc"),
         u_threshold: find("ip_vs_dest.u_threshold"),
         l_threshold: find("ip_vs_dest.l_threshold"),
+        callback_head: find("ip_vs_dest.callback_head"),
     };
+    let known = |field: Field, feature| if field.present() { feature } else { 0 };
     let mut layout = Layout {
-        features: if total.present() {
-            features::TOTAL_CONNECTIONS
-        } else {
-            0
-        },
+        features: known(total, features::TOTAL_CONNECTIONS)
+            | known(destination.callback_head, features::CALLED_BACK),
         service,
         destination,
         connection: Connection {
-            control: find("ip_vs_conn.control"),
             dest: find("ip_vs_conn.dest"),
             flags: find("ip_vs_conn.flags"),
         },
@@ -212,10 +210,7 @@ fn needs(layout: &Layout) -> [(u32, Needs); 7] {
         ),
         (
             features::PERSISTENCE,
-            vec![
-                ("ip_vs_service.flags", service.flags),
-                ("ip_vs_conn.control", connection.control),
-            ],
+            vec![("ip_vs_service.flags", service.flags)],
         ),
         (
             features::STATE,
