@@ -3,13 +3,16 @@
 //! Each test has a virtual port of its own: a destination that is deleted and added again soon may bring its old
 //! counters along in the kernel.
 
+mod around;
 mod changes;
 pub mod client;
 mod interval;
 mod namespaces;
 mod overload;
+mod packets;
 mod picks;
 mod refusals;
+mod templates;
 mod trace;
 
 use std::{

@@ -1,6 +1,11 @@
 //! Whose traffic it is.
 
-use std::{os::unix::fs::MetadataExt, sync::mpsc, thread};
+use std::{
+    os::unix::fs::MetadataExt,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use ipvs_observer::{
     model::{Activity, Netns},
@@ -12,21 +17,21 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::{
     Watch,
     client::{ask_from, shell},
-    own_netns,
+    own_netns, packets,
 };
 use crate::{ipvsadm, traffic};
 
 /// A network namespace of its own, with a table that must not outlive the test: sockets keep the namespace, and
 /// its services would keep their modules.
-struct Elsewhere {
-    netns: Netns,
+pub(super) struct Elsewhere {
+    pub(super) netns: Netns,
     finish: mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Elsewhere {
     /// Does something there.
-    fn during(work: impl FnOnce() + Send + 'static) -> Self {
+    pub(super) fn during(work: impl FnOnce() + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         let (finish, finished) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -48,7 +53,7 @@ impl Elsewhere {
         }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         drop(self.finish);
         self.thread.join().expect("the other namespace");
     }
@@ -94,4 +99,31 @@ fn the_same_service_in_two_namespaces_has_separate_numbers() {
     assert_eq!(service(&activity, other), 0);
     assert!(activity.changes.iter().all(|change| change.netns == own_netns()));
     elsewhere.end();
+}
+
+#[test]
+fn counters_of_a_removed_real_server_go_when_the_kernel_lets_go_of_it() {
+    let Some(mut watch) = Watch::whole() else { return };
+    let elsewhere = Elsewhere::during(|| {
+        shell("ip link set lo up");
+        traffic::addresses();
+        ipvsadm::restore("-A -u 10.9.0.1:7071 -s rr\n-a -u 10.9.0.1:7071 -r 10.8.0.1:7000 -m\n");
+        packets::from_many(3, 3000, "10.9.0.1:7071");
+        ipvsadm::run(&["-d", "-u", "10.9.0.1:7071", "-r", "10.8.0.1:7000"]);
+    });
+    let other = elsewhere.netns;
+    let picks = |watch: &mut Watch| -> Vec<u64> {
+        watch.read();
+        let destinations = watch.activity.destinations.iter();
+        let there = destinations.filter(|((netns, _, _), _)| *netns == other);
+        there.map(|(_, activity)| activity.picks).collect()
+    };
+    assert_eq!(picks(&mut watch), [3]);
+    // The kernel would keep it for minutes, but not longer than its namespace.
+    elsewhere.end();
+    let begin = Instant::now();
+    while !picks(&mut watch).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is still there");
+        thread::sleep(Duration::from_millis(200));
+    }
 }

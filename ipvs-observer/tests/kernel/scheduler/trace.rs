@@ -16,7 +16,7 @@ use super::{Watch, client, endpoint, kernel_connections, modprobe, named, own_ne
 use crate::ipvsadm;
 
 /// Probes that tell, on a kernel that tells of modules.
-fn telling(tell: Tell, events: u32) -> Option<Probes> {
+pub(super) fn telling(tell: Tell, events: u32) -> Option<Probes> {
     drop(Watch::whole()?);
     let probes = Probes::attach(&ProbeSettings {
         tell,
@@ -32,10 +32,10 @@ fn telling(tell: Tell, events: u32) -> Option<Probes> {
     Some(probes)
 }
 
-const ROOM: u32 = 4 << 20;
+pub(super) const ROOM: u32 = 4 << 20;
 
 /// Every decision that was told since the last call, and what was lost in all.
-fn told(probes: &mut Probes) -> (Vec<Decision>, Lost) {
+pub(super) fn told(probes: &mut Probes) -> (Vec<Decision>, Lost) {
     let (mut decisions, mut activity) = (Vec::new(), Activity::default());
     while probes.events(|traced| {
         if let Traced::Decision(decision) = traced {
@@ -116,6 +116,24 @@ fn what_is_seen_and_what_is_lost_is_what_was_made() {
         decisions.len()
     );
     assert_eq!(decisions.len() as u64 + lost.decisions, 50);
+}
+
+#[test]
+fn refusals_that_are_seen_and_those_that_are_lost_are_what_was_made() {
+    let Some(mut probes) = telling(Tell::Decisions, 4096) else {
+        return;
+    };
+    ipvsadm::restore("-A -u 10.9.0.1:7102 -s rr\n");
+    told(&mut probes);
+    client::send("10.9.0.1:7102", 100);
+    let (decisions, lost) = told(&mut probes);
+    assert!(
+        lost.decisions > 0 && !decisions.is_empty(),
+        "{} seen, {lost:?}",
+        decisions.len()
+    );
+    assert_eq!(decisions.len() as u64 + lost.decisions, 100);
+    assert!(decisions.iter().all(|decision| decision.outcome == Outcome::None));
 }
 
 #[test]

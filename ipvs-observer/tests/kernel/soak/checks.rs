@@ -135,14 +135,17 @@ impl Soak {
             let line = of(gather, "ipvs_virtual_server")
                 .find(|line| service(line, "") == name)
                 .ok_or_else(|| format!("{name} is not in the gather"))?;
-            let told = line.number("schedule_picks") + line.number("template_hits");
+            let told = ["schedule_picks", "template_hits", "begun_by_server"]
+                .map(|field| line.number(field))
+                .iter()
+                .sum::<u64>();
             if !(told..=told + missed).contains(&connections) {
                 return Err(format!(
                     "{name} has {connections} connections, and counts {told}: {line:?}"
                 ));
             }
             counted += connections;
-            if !server.untouched || !server.picks_alone() {
+            if !server.picks_alone() {
                 continue;
             }
             for real in of(gather, "ipvs_real_server").filter(|line| service(line, "virtual_") == name) {

@@ -7,7 +7,7 @@ mod actions;
 mod asking;
 mod checks;
 mod collected;
-mod footprint;
+pub mod footprint;
 mod random;
 mod sender;
 mod slots;

@@ -26,8 +26,6 @@ pub struct Service {
     extra: &'static str,
     /// Real servers by number, with their weights.
     weights: BTreeMap<u64, u64>,
-    /// No real server was taken away: one that comes again may bring its old counters along in the kernel.
-    pub untouched: bool,
 }
 
 impl Service {
@@ -53,7 +51,6 @@ impl Service {
             scheduler,
             extra,
             weights,
-            untouched: true,
         }
     }
 
@@ -106,6 +103,8 @@ pub struct Table {
     pub changes: u64,
     /// Real servers that there were at one time, at most.
     pub most: usize,
+    /// Real servers that were removed for themselves: the kernel keeps them for some minutes.
+    pub removed: u32,
 }
 
 /// Services that nobody connects to: they make gathers long.
@@ -131,6 +130,7 @@ impl Table {
             port: 7200,
             changes: 0,
             most: 0,
+            removed: 0,
         }
     }
 
@@ -210,7 +210,7 @@ impl Table {
             3 if there => {
                 run(&format!("-d {} -r 10.8.0.{number}:7000", service.flag()));
                 service.weights.remove(&number);
-                service.untouched = false;
+                self.removed += 1;
             }
             _ => {
                 let verb = if there { "-e" } else { "-a" };
