@@ -15,6 +15,11 @@ pub(crate) fn report() -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let needs = needs::all(&workspace);
     let apt = needs::has_apt();
+    println!(
+        "Tree {}, built in {}.\n",
+        workspace.root.display(),
+        workspace.target.display()
+    );
     println!("{:<34} {:<6} state", "need", "for");
     for need in &needs {
         let purpose = match need.purpose {

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::process;
 
+/// What a directory has that is the root of a tree.
+const MEMBERS: [&str; 3] = ["Cargo.toml", "ipvs-observer/Cargo.toml", "xtask/Cargo.toml"];
+
 /// The places that tasks read from and write to.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
@@ -21,16 +24,27 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo, so that `CARGO_TARGET_DIR` and configuration files count.
+    /// The tree that the task is called in, and what cargo says of it: `CARGO_TARGET_DIR` and configuration files count.
     pub(crate) fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask is not inside a workspace")?
-            .to_owned();
+        let called_in = env::current_dir().context("the current directory is gone")?;
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let root = root(
+            &called_in,
+            manifest.as_deref(),
+            env::current_exe().ok().as_deref(),
+        )
+        .with_context(|| format!("{} is not inside a tree of ipvs-observer", called_in.display()))?;
         let mut command = Command::new(cargo_path());
+        // In the caller's directory: a relative `CARGO_TARGET_DIR` is relative to that.
         command
-            .current_dir(&root)
-            .args(["metadata", "--no-deps", "--format-version", "1"]);
+            .args([
+                "metadata",
+                "--no-deps",
+                "--format-version",
+                "1",
+                "--manifest-path",
+            ])
+            .arg(root.join("Cargo.toml"));
         let metadata: Value = serde_json::from_str(&process::capture(&mut command)?)?;
         let target = metadata["target_directory"]
             .as_str()
@@ -108,6 +122,18 @@ impl Workspace {
         }
         command
     }
+}
+
+/// The root of the tree around `called_in`; outside of any tree, of the one that `cargo run` names or the program is in.
+///
+/// Nothing here is compiled in: cargo takes a copied or moved tree's xtask for up to date and does not build it again.
+fn root(called_in: &Path, manifest: Option<&Path>, program: Option<&Path>) -> Option<PathBuf> {
+    called_in
+        .ancestors()
+        .chain(manifest.and_then(Path::parent))
+        .chain(program.into_iter().flat_map(Path::ancestors))
+        .find(|folder| MEMBERS.iter().all(|member| folder.join(member).is_file()))
+        .map(Path::to_owned)
 }
 
 fn cargo_path() -> PathBuf {
