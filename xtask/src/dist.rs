@@ -6,6 +6,7 @@
 mod deb;
 mod licences;
 mod programs;
+mod references;
 pub(crate) mod tree;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     progress::{say, step},
     workspace::Workspace,
 };
+use references::Shipped;
 use tree::Tree;
 
 /// The version of everything in the workspace.
@@ -142,34 +144,17 @@ fn completions(program: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         .collect()
 }
 
-/// README, licences and docs, as they stand in the repository: their links to each other hold.
-fn documents(parts: &Parts<'_>, tree: &Tree, base: &str) -> Result<()> {
-    let root = &parts.workspace.root;
-    tree.copy(&root.join("README.md"), &format!("{base}README.md"))?;
+/// README, SECURITY and docs, as they stand in the repository: their links to each other hold.
+fn documents(root: &Path, tree: &Tree, base: &str) -> Result<()> {
+    for file in ["README.md", "SECURITY.md"] {
+        tree.copy(&root.join(file), &format!("{base}{file}"))?;
+    }
     tree.copy_all(&root.join("docs"), &format!("{base}docs"))
 }
 
 fn tarball(parts: &Parts<'_>, folder: &Path) -> Result<PathBuf> {
     let name = format!("ipvs-observer-{VERSION}-x86_64-linux");
-    let tree = Tree::new(&parts.workspace.target.join("dist-tree").join(&name))?;
-    let program = fs::read(&parts.programs.portable)?;
-    tree.put("ipvs-observer", 0o755, &program)?;
-    for (page, text) in &parts.pages {
-        tree.put(&format!("man/{page}"), 0o644, text)?;
-    }
-    for (shell, script) in &parts.completions {
-        let file = match *shell {
-            "zsh" => "_ipvs-observer".to_owned(),
-            shell => format!("ipvs-observer.{shell}"),
-        };
-        tree.put(&format!("completions/{file}"), 0o644, script)?;
-    }
-    documents(parts, &tree, "")?;
-    for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
-        tree.copy(&parts.workspace.root.join(file), file)?;
-    }
-    let licences = format!("{}\n{}", parts.licences, parts.programs.static_notice);
-    tree.put("LICENSES-THIRD-PARTY", 0o644, licences.as_bytes())?;
+    let tree = laid_out(parts, &name)?;
     let path = folder.join(format!("{name}.tar.gz"));
     let above = tree.folder.parent().context("the tree has no folder above it")?;
     process::run(
@@ -188,4 +173,70 @@ fn tarball(parts: &Parts<'_>, folder: &Path) -> Result<PathBuf> {
             .arg(&name),
     )?;
     Ok(path)
+}
+
+/// The tarball as a folder.
+fn laid_out(parts: &Parts<'_>, name: &str) -> Result<Tree> {
+    let tree = Tree::new(&parts.workspace.target.join("dist-tree").join(name))?;
+    let program = fs::read(&parts.programs.portable)?;
+    tree.put("ipvs-observer", 0o755, &program)?;
+    for (page, text) in &parts.pages {
+        tree.put(&format!("man/{page}"), 0o644, text)?;
+    }
+    for (shell, script) in &parts.completions {
+        let file = match *shell {
+            "zsh" => "_ipvs-observer".to_owned(),
+            shell => format!("ipvs-observer.{shell}"),
+        };
+        tree.put(&format!("completions/{file}"), 0o644, script)?;
+    }
+    documents(&parts.workspace.root, &tree, "")?;
+    for file in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+        tree.copy(&parts.workspace.root.join(file), file)?;
+    }
+    let licences = format!("{}\n{}", parts.licences, parts.programs.static_notice);
+    tree.put("LICENSES-THIRD-PARTY", 0o644, licences.as_bytes())?;
+    Shipped {
+        folder: &tree.folder,
+        documents: &tree.folder,
+        installed: &deb::folder(parts),
+        source: &parts.workspace.root,
+    }
+    .check()?;
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `dist` checks it, but without programs, whose pages and completions come from them.
+    #[test]
+    fn whatever_the_packages_files_name_is_there() {
+        let base = env::temp_dir().join(format!("ipvs-observer-dist-{}", std::process::id()));
+        let program = base.join("program");
+        fs::create_dir_all(&base).unwrap();
+        fs::write(&program, [0xff]).unwrap();
+        let workspace = Workspace {
+            root: Workspace::find().unwrap().root,
+            target: base.clone(),
+        };
+        let page = |name: &str| (name.to_owned(), Vec::new());
+        let parts = Parts {
+            workspace: &workspace,
+            programs: programs::Programs {
+                dynamic: program.clone(),
+                portable: program,
+                glibc: (2, 36),
+                static_notice: String::new(),
+            },
+            epoch: 0,
+            pages: ["ipvs-observer.8", "ipvs-observer-collect.8"].map(page).to_vec(),
+            completions: Vec::new(),
+            licences: String::new(),
+        };
+        deb::laid_out(&parts).unwrap();
+        laid_out(&parts, "tarball").unwrap();
+        fs::remove_dir_all(base).unwrap();
+    }
 }

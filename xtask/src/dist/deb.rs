@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{Parts, VERSION, documents, tree::Tree};
+use super::{Parts, VERSION, documents, references::Shipped, tree::Tree};
 use crate::process;
 
 /// The packaging of one version of the program.
@@ -54,10 +54,31 @@ IPVS counters and scheduling decisions as line protocol
  each scheduling decision with its reason. The service runs as a user of its
  own and only reads.";
 
+/// Where it is laid out.
+pub(super) fn folder(parts: &Parts<'_>) -> PathBuf {
+    parts.workspace.target.join("dist-tree/deb")
+}
+
 /// Makes the package in `folder`.
 pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> Result<PathBuf> {
     let name = format!("ipvs-observer_{VERSION}-{REVISION}_amd64");
-    let tree = Tree::new(&parts.workspace.target.join("dist-tree/deb"))?;
+    let tree = laid_out(parts)?;
+    let path = folder.join(format!("{name}.deb"));
+    process::capture(
+        Command::new("dpkg-deb")
+            .args(["--root-owner-group", "-Zxz", "--build"])
+            .arg(&tree.folder)
+            .arg(&path)
+            .env("SOURCE_DATE_EPOCH", parts.epoch.to_string())
+            // How many threads compress would show in the bytes.
+            .env("DPKG_DEB_THREADS_MAX", "1"),
+    )?;
+    Ok(path)
+}
+
+/// The package as a folder.
+pub(super) fn laid_out(parts: &Parts<'_>) -> Result<Tree> {
+    let tree = Tree::new(&folder(parts))?;
     files(parts, &tree)?;
     let size = tree.size()?;
     let sums = sums(&tree.folder)?;
@@ -71,17 +92,14 @@ pub(super) fn make(parts: &Parts<'_>, folder: &Path) -> Result<PathBuf> {
     for (script, text) in SCRIPTS {
         tree.put(&format!("DEBIAN/{script}"), 0o755, text.as_bytes())?;
     }
-    let path = folder.join(format!("{name}.deb"));
-    process::capture(
-        Command::new("dpkg-deb")
-            .args(["--root-owner-group", "-Zxz", "--build"])
-            .arg(&tree.folder)
-            .arg(&path)
-            .env("SOURCE_DATE_EPOCH", parts.epoch.to_string())
-            // How many threads compress would show in the bytes.
-            .env("DPKG_DEB_THREADS_MAX", "1"),
-    )?;
-    Ok(path)
+    Shipped {
+        folder: &tree.folder,
+        documents: &tree.folder.join(DOC),
+        installed: &tree.folder,
+        source: &parts.workspace.root,
+    }
+    .check()?;
+    Ok(tree)
 }
 
 fn files(parts: &Parts<'_>, tree: &Tree) -> Result<()> {
@@ -113,7 +131,7 @@ fn files(parts: &Parts<'_>, tree: &Tree) -> Result<()> {
         };
         tree.put(path, 0o644, script)?;
     }
-    documents(parts, tree, DOC)?;
+    documents(&parts.workspace.root, tree, DOC)?;
     tree.link(&format!("{DOC}telegraf"), "docs/deploy/telegraf")?;
     let changelog = fs::read(parts.workspace.root.join("CHANGELOG.md"))?;
     tree.put_compressed(&format!("{DOC}changelog.gz"), &changelog)?;
