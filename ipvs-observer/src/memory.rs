@@ -1,4 +1,13 @@
-//! How memory that was freed goes back to the system.
+//! This process's memory: how much is resident, and how what was freed goes back to the system.
+
+use std::fs;
+
+/// Resident memory in bytes, from the second number of `/proc/self/statm`, which counts pages.
+pub fn resident() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
 
 /// Lets large blocks go back as soon as they are freed, whichever thread had them. Reading BTF takes some 20 MB for a
 /// moment, at the start and at each return of `ip_vs`. The GNU allocator would take that as a sign to keep blocks of

@@ -190,6 +190,7 @@ fn written(schema: Schema) -> Names {
     points.snapshot(&mut encoder, &snapshot, Some(seen), false, 1);
     if schema == Schema::Full {
         let totals = ProbeTotals {
+            map_bytes: Some(1),
             run_ns: Some(1),
             missed: Some(1),
             ..ProbeTotals::default()

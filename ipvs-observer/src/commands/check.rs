@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::{
     leave::Held,
-    model::Snapshot,
+    memory,
+    model::{Activity, Snapshot},
     netlink::{Failure, Reader},
     privilege::{self, Capability, Gates},
     probe::{EVENTS_CLOSED, ProbeMode, ProbeSettings, Probes},
@@ -191,7 +192,24 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
             remedy: need.remedy.to_owned(),
         }
     }));
+    rows.push(memory(probes));
     rows
+}
+
+/// What `collect` would take on this machine: the process itself, and the probes' maps at their usual sizes.
+fn memory(mut probes: Held<Probes>) -> Row {
+    let mut activity = Activity::default();
+    probes.health(&mut activity);
+    let mib = |bytes: Option<u64>| bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64));
+    let unknown = || "an unknown size".to_owned();
+    Row::ok(
+        "memory",
+        format!(
+            "{} resident, {} in the kernel for the maps of the probes",
+            mib(memory::resident()).unwrap_or_else(unknown),
+            mib(activity.probes.map_bytes).unwrap_or_else(unknown)
+        ),
+    )
 }
 
 fn remedy(failure: &Failure) -> String {

@@ -13,13 +13,16 @@ pub struct Netns(pub u32);
 /// The probes' own account of themselves. Counters count up from the moment of attaching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeTotals {
+    /// Kernel memory of the maps in bytes, where the kernel says it.
+    pub map_bytes: Option<u64>,
     /// Times that a probe ran.
     pub runs: u64,
     /// Nanoseconds that they took, where the kernel keeps BPF statistics (`kernel.bpf_stats_enabled`).
     pub run_ns: Option<u64>,
     /// Times that a probe was due and the kernel did not run it, where the kernel counts that.
     pub missed: Option<u64>,
-    /// Calls of probed functions seen beginning.
+    /// Calls of probed functions seen beginning, of those whose end is awaited: a decision is several, a configuration
+    /// change one or none.
     pub entries: u64,
     /// Calls of probed functions seen ending.
     pub returns: u64,

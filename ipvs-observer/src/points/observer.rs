@@ -98,6 +98,9 @@ impl Points {
                 .unsigned("events_lost", totals.turned_away + totals.events_lost)
                 .unsigned("events_unpaired", totals.unpaired)
                 .unsigned("durations_lost", totals.durations_lost);
+            if let Some(bytes) = totals.map_bytes {
+                line.unsigned("map_bytes", bytes);
+            }
             if let Some(missed) = totals.missed {
                 line.unsigned("probe_runs_missed", missed);
             }

@@ -1,10 +1,11 @@
-//! What the kernel says of the programs: the time that they took, and the runs that it left out.
+//! What the kernel says of the programs, the time that they took and the runs that it left out, and of the maps' memory.
 //!
 //! A program is not run while its CPU is within a system call on a BPF map, of whichever process, or within another
 //! probe. What it would have counted is missing then, and this is the only place where that can be seen.
 
 use std::{
-    io, mem,
+    collections::BTreeMap,
+    fs, io, mem,
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -72,6 +73,29 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Kernel memory of this process's maps in bytes, as the kernel accounts for it; none if it does not say.
+///
+/// Reads a file per descriptor, and each map has its size for good: ask once.
+pub(super) fn map_bytes() -> Option<u64> {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fdinfo").ok()? {
+        // A descriptor may be closed meanwhile, by another thread.
+        let text = entry.and_then(|entry| fs::read_to_string(entry.path()));
+        maps.extend(text.ok().as_deref().and_then(map_of));
+    }
+    // Two descriptors of one map are one map.
+    (!maps.is_empty()).then(|| maps.values().sum())
+}
+
+/// Id and bytes of a map, out of what the kernel says of its descriptor; none for descriptors of other things.
+fn map_of(fdinfo: &str) -> Option<(u64, u64)> {
+    let number = |name: &str| {
+        let mut values = fdinfo.lines().filter_map(|line| line.strip_prefix(name));
+        values.next()?.trim().parse().ok()
+    };
+    Some((number("map_id:")?, number("memlock:")?))
+}
+
 /// aya passes on a part of this.
 fn info(program: &ProgramFd) -> io::Result<bpf_prog_info> {
     // SAFETY: integers, and pointers to what is not asked for, for which zero is a value.
@@ -96,7 +120,15 @@ fn info(program: &ProgramFd) -> io::Result<bpf_prog_info> {
 
 #[cfg(test)]
 mod tests {
-    use super::{COUNTING, version};
+    use super::{COUNTING, map_of, version};
+
+    #[test]
+    fn a_map_is_told_from_a_program_by_its_id() {
+        let map = "pos:\t0\nflags:\t02000002\nmap_type:\t1\nmax_entries:\t4096\nmemlock:\t593920\nmap_id:\t7\nfrozen:\t0\n";
+        assert_eq!(map_of(map), Some((7, 593_920)));
+        assert_eq!(map_of("prog_type:\t2\nmemlock:\t4096\nprog_id:\t3\n"), None);
+        assert_eq!(map_of("pos:\t0\nmap_id:\t7\n"), None);
+    }
 
     #[test]
     fn a_release_is_read_up_to_its_second_number() {

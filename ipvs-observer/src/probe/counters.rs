@@ -223,6 +223,7 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
     // A decision is told of at the return, and only where the beginning was seen.
     let decisions_skipped = object.since_attached(health.decisions_orphaned) + kernel.decisions_missed;
     ProbeTotals {
+        map_bytes: object.map_bytes,
         runs: health.runs,
         run_ns: kernel.run_ns,
         missed: kernel.missed,

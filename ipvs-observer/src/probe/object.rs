@@ -15,7 +15,7 @@ use ipvs_observer_common::{
 };
 
 use super::{
-    account::{Account, Accountant},
+    account::{self, Account, Accountant},
     diagnostics::Diagnostics,
     mapped::Mapped,
     reason::Reason,
@@ -80,6 +80,8 @@ pub(super) struct Object {
     pub(super) features: u32,
     /// CPUs that there may be.
     pub(super) cpus: u32,
+    /// Kernel memory of the maps, which does not change: entries have their room from the start.
+    pub(super) map_bytes: Option<u64>,
     control: Mapped<Control>,
     health: Mapped<Health>,
     accountant: Accountant,
@@ -132,6 +134,7 @@ impl Object {
             diagnostics,
             features: layout.features,
             cpus,
+            map_bytes: account::map_bytes(),
             control,
             health,
             accountant: Accountant::new(),

@@ -15,6 +15,7 @@ mod endurance;
 mod faults;
 mod ipvsadm;
 mod lasting;
+mod memory;
 mod netns;
 mod observer;
 mod privilege;

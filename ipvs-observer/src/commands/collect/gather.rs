@@ -1,6 +1,6 @@
 //! One gather: read, join, encode, hand out.
 
-use std::{fs, sync::Arc, thread, time::Instant};
+use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::Context;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     health::{self, Health},
     line::Encoder,
-    log,
+    log, memory,
     model::{Activity, Netns},
     output::Outputs,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
@@ -86,7 +86,7 @@ impl Gatherer {
         let availability = self.probes.as_ref().map(Probing::availability);
         let probing = self.probes.as_ref().and_then(Probing::here);
         let tell_services = probing.is_some_and(Probes::tell_services);
-        let rss_bytes = resident().unwrap_or(0);
+        let rss_bytes = memory::resident().unwrap_or(0);
         for namespace in &mut self.namespaces {
             let encoding = Instant::now();
             let complete = namespace.snapshot.services_in_namespace.is_some();
@@ -200,11 +200,4 @@ fn namespaces(asked: &[String]) -> anyhow::Result<Vec<Namespace>> {
 
 fn nanoseconds(since: Instant) -> u64 {
     since.elapsed().as_nanos() as u64
-}
-
-/// Resident memory in bytes, from the second number of `/proc/self/statm`, which counts pages.
-fn resident() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
