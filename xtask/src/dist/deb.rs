@@ -48,7 +48,8 @@ const DESCRIPTION: &str = "\
 IPVS counters and scheduling decisions as line protocol
  Linux Virtual Server (IPVS) spreads connections over real servers inside the
  kernel; keepalived and Kubernetes' kube-proxy run on it. ipvs-observer reads
- all that IPVS tells over netlink and watches its scheduler with eBPF probes.
+ everything IPVS exposes over netlink and watches its scheduler with eBPF
+ probes.
  .
  It writes InfluxDB line protocol, for Telegraf or any other reader, and shows
  each scheduling decision with its reason. The service runs as a user of its
