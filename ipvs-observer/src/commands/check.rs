@@ -200,7 +200,7 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
 fn memory(mut probes: Held<Probes>) -> Row {
     let mut activity = Activity::default();
     probes.health(&mut activity);
-    let mib = |bytes: Option<u64>| bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64));
+    let mib = |bytes: Option<u64>| bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
     let unknown = || "an unknown size".to_owned();
     Row::ok(
         "memory",
