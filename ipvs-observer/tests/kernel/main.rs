@@ -18,6 +18,7 @@ mod lasting;
 mod memory;
 mod netns;
 mod observer;
+mod page;
 mod privilege;
 mod recovery;
 mod scale;
