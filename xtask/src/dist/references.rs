@@ -70,7 +70,7 @@ impl Shipped<'_> {
             let above = file.parent().context("a file has a folder")?;
             if file.extension().is_some_and(|kind| kind == "md") {
                 for link in links(&text) {
-                    if !self.leads(above, link)? {
+                    if !self.leads(&file, link)? {
                         missing.push(format!("{shown}: the link {link}"));
                     }
                 }
@@ -92,9 +92,12 @@ impl Shipped<'_> {
     }
 
     /// Whether a link of a document leads to a shipped file, and to a heading of it.
-    fn leads(&self, above: &Path, link: &str) -> Result<bool> {
+    fn leads(&self, file: &Path, link: &str) -> Result<bool> {
         let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-        let to = normal(&above.join(path));
+        let to = match file.parent() {
+            Some(above) if !path.is_empty() => normal(&above.join(path)),
+            _ => file.to_owned(),
+        };
         // Not out of the package: what only the repository has is no file that a reader of the package can open.
         if !to.starts_with(self.folder) || !to.exists() {
             return Ok(false);
@@ -278,7 +281,7 @@ mod tests {
             ),
             (
                 "usr/share/doc/x/docs/a.md",
-                "## Two words\n[up](../README.md) docs/a.conf, /etc/sysctl.d/a.conf.\n",
+                "## Two words\n[here](#two-words) [up](../README.md) docs/a.conf, /etc/sysctl.d/a.conf.\n",
             ),
             ("usr/share/doc/x/docs/a.conf", ""),
             (
