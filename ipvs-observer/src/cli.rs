@@ -1,13 +1,15 @@
 //! Flags as typed. Each is defined once, here; help and environment variables follow.
 
 mod collect;
+mod environment;
 mod trace;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    log,
     privilege::Privileges,
     probe::Sizes,
     settings::{self, CheckFormat},
@@ -28,6 +30,33 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The definition of the command line, with the variable of each flag.
+pub fn definition() -> clap::Command {
+    environment::with_variables(Cli::command())
+}
+
+/// Reads a command line and the environment, and warns of variables that are no settings.
+///
+/// # Errors
+/// Wrong usage, or a question that clap answers: help and version.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let definition = definition();
+    let mut settled = environment::settled(definition.clone());
+    let mut matches = settled.try_get_matches_from_mut(args)?;
+    let visible = |name: &&str| {
+        definition
+            .find_subcommand(name)
+            .is_some_and(|verb| !verb.is_hide_set())
+    };
+    if let Some(verb) = matches.subcommand_name().filter(visible) {
+        environment::refuse_invalid(&definition, verb)?;
+        for message in environment::unknown(&definition) {
+            log::write(log::Level::Warning, &message);
+        }
+    }
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut settled))
 }
 
 /// The verbs.
@@ -93,16 +122,11 @@ impl PageArg {
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// How the rows look
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        env = "IPVS_OBSERVER_FORMAT"
-    )]
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: CheckFormatArg,
 
     /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
-    #[arg(long, value_name = "DIR", env = "IPVS_OBSERVER_BTF")]
+    #[arg(long, value_name = "DIR")]
     btf: Option<PathBuf>,
 }
 
@@ -129,31 +153,26 @@ impl From<CheckArgs> for settings::Check {
 #[derive(Args, Debug)]
 struct ProbeArgs {
     /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
-    #[arg(long, value_name = "DIR", env = "IPVS_OBSERVER_BTF")]
+    #[arg(long, value_name = "DIR")]
     btf: Option<PathBuf>,
 
     /// Services that the probes keep counters of; what finds no room is counted in events_lost
     #[arg(
         long, value_name = "N", default_value_t = Sizes::default().services, value_parser = settings::entries,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_MAX_SERVICES"
+        allow_hyphen_values = true
     )]
     max_services: u32,
 
     /// Real servers that the probes keep counters of
     #[arg(
         long, value_name = "N", default_value_t = Sizes::default().destinations, value_parser = settings::entries,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_MAX_DESTINATIONS"
+        allow_hyphen_values = true
     )]
     max_destinations: u32,
 
     /// What is given up at the start: all that gathering and attaching again does not need, once the probes are
     /// attached also what attaching needs, or nothing
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "reattach",
-        env = "IPVS_OBSERVER_PRIVILEGES"
-    )]
+    #[arg(long, value_name = "WHAT", default_value = "reattach")]
     privileges: PrivilegesArg,
 }
 
@@ -187,21 +206,16 @@ impl ProbeArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn every_flag_is_defined_without_contradiction() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
     fn every_verb_that_is_not_hidden_has_a_manual_page() {
-        for verb in Cli::command()
-            .get_subcommands()
-            .filter(|verb| !verb.is_hide_set())
-        {
+        for verb in definition().get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let page = PageArg::from_str(verb.get_name(), false);
             assert_eq!(page.map(PageArg::verb), Ok(verb.get_name()));
         }
@@ -209,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_verb_has_its_environment_variable() {
-        for command in Cli::command().get_subcommands() {
+        for command in definition().get_subcommands() {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_id() != "help" && flag.get_id() != "version" && !flag.is_positional())

@@ -1,12 +1,12 @@
 //! Parse, run, exit code.
 
 use std::{
+    env,
     io::{self, IsTerminal},
     process::ExitCode,
 };
 
-use clap::Parser;
-use ipvs_observer::{cli::Cli, commands, leave, log, memory};
+use ipvs_observer::{cli, commands, leave, log, memory};
 
 /// Something failed at run time.
 const FAILED: u8 = 1;
@@ -15,7 +15,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     memory::give_back();
-    let outcome = match Cli::try_parse() {
+    let outcome = match cli::parse(env::args_os()) {
         Ok(cli) => commands::run(cli.command),
         Err(message) => return usage(&message),
     };

@@ -173,13 +173,13 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// How many gathers: at least one.
+/// How many of something: at least one. `nothing` says what none would mean.
 ///
 /// # Errors
 /// What is wrong with it, with an example.
-pub fn count(text: &str) -> Result<u64, String> {
+pub fn count(text: &str, nothing: &str) -> Result<u64, String> {
     match text.parse() {
-        Ok(0) => Err("no gather would be made: write how many, as in --count 3".to_owned()),
+        Ok(0) => Err(format!("{nothing}: write how many, as in --count 3")),
         Ok(count) => Ok(count),
         Err(error) => Err(format!("{error}: write how many, as in --count 3")),
     }

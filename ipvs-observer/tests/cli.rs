@@ -19,6 +19,15 @@ use support::child;
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
+    // Only what a test sets.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("IPVS_OBSERVER_"))
+        {
+            command.env_remove(name);
+        }
+    }
     command
         .args(args)
         .envs(environment.iter().copied())
@@ -61,6 +70,40 @@ fn a_wrong_value_ends_with_2_before_anything_starts_and_shows_a_right_one() {
             message.contains(args[0]) && message.contains(example),
             "{args:?}: {message}"
         );
+    }
+}
+
+#[test]
+fn a_count_of_nothing_is_refused_in_the_verbs_own_words() {
+    for (verb, words, others) in [
+        ("collect", "no gather would be made", "decision"),
+        ("trace", "no decision would be shown", "gather"),
+    ] {
+        let output = run(&[verb, "--count", "0"], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8(output.stderr).expect("text");
+        assert!(message.contains(words) && !message.contains(others), "{message}");
+    }
+}
+
+#[test]
+fn an_output_of_another_kind_is_refused_with_the_kinds_that_there_are() {
+    for verb in ["collect", "trace"] {
+        for output in [
+            "tcp://127.0.0.1:8094",
+            "http:///x",
+            "file:///tmp/x",
+            "unix:/run/x",
+            "stderr",
+        ] {
+            let output = run(&[verb, "--output", output], &[]);
+            assert_eq!(output.status.code(), Some(2));
+            let message = String::from_utf8(output.stderr).expect("text");
+            for scheme in ["stdout", "unix://", "unixgram://"] {
+                assert!(message.contains(scheme), "{message}");
+            }
+            assert!(!message.contains("not absolute"), "{message}");
+        }
     }
 }
 

@@ -9,9 +9,9 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use clap::{Arg, Command, CommandFactory, Parser};
+use clap::{Arg, Command, Parser};
 use dockerfile_parser::{Dockerfile, Instruction};
-use ipvs_observer::cli::Cli;
+use ipvs_observer::cli::{self, Cli};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Container, PodSpec},
@@ -47,7 +47,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 fn collect() -> Command {
-    Cli::command()
+    cli::definition()
         .find_subcommand("collect")
         .expect("the verb")
         .clone()

@@ -19,29 +19,23 @@ pub struct CollectArgs {
     /// Gather period, aligned to the clock: 10s, 500ms, 1m
     #[arg(
         long, value_name = "DURATION", default_value = "10s", value_parser = settings::interval,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_INTERVAL"
+        allow_hyphen_values = true
     )]
     interval: Duration,
 
     /// What starts a gather: the clock, a newline on stdin, or a signal (Telegraf's inputs.execd)
-    #[arg(
-        long,
-        value_name = "TRIGGER",
-        default_value = "interval",
-        env = "IPVS_OBSERVER_TRIGGER"
-    )]
+    #[arg(long, value_name = "TRIGGER", default_value = "interval")]
     trigger: TriggerArg,
 
     /// Gather once, at once, and exit
     #[arg(
-        long, conflicts_with = "count", env = "IPVS_OBSERVER_ONCE", value_parser = BoolishValueParser::new()
+        long, conflicts_with = "count", value_parser = BoolishValueParser::new()
     )]
     once: bool,
 
     /// Gather this many times and exit
     #[arg(
-        long, value_name = "N", value_parser = settings::count, allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_COUNT"
+        long, value_name = "N", value_parser = |text: &str| settings::count(text, "no gather would be made"), allow_hyphen_values = true
     )]
     count: Option<u64>,
 
@@ -51,42 +45,31 @@ pub struct CollectArgs {
         value_name = "OUTPUT",
         value_delimiter = ',',
         default_value = "stdout",
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_OUTPUT"
+        allow_hyphen_values = true
     )]
     outputs: Vec<Target>,
 
     /// Lines kept while an output is away, the oldest dropped first: 16MiB, 512KiB
     #[arg(
         long, value_name = "SIZE", default_value = "16MiB", value_parser = settings::size,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_BACKLOG"
+        allow_hyphen_values = true
     )]
     backlog: usize,
 
     /// Which series: all, or exactly those of Telegraf's inputs.ipvs
-    #[arg(
-        long,
-        value_name = "SCHEMA",
-        default_value = "full",
-        env = "IPVS_OBSERVER_SCHEMA"
-    )]
+    #[arg(long, value_name = "SCHEMA", default_value = "full")]
     schema: SchemaArg,
 
     /// Write unsigned fields as such (Telegraf's influx_uint_support), not as signed ones of at most 2^63-1
-    #[arg(long, env = "IPVS_OBSERVER_UNSIGNED", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     unsigned: bool,
 
     /// Round timestamps down to it [default: s, or ms where the interval is under 1s]
-    #[arg(long, value_name = "UNIT", env = "IPVS_OBSERVER_PRECISION")]
+    #[arg(long, value_name = "UNIT")]
     precision: Option<PrecisionArg>,
 
     /// eBPF probes: whatever this kernel allows (none with --once), all or fail, or none
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "auto",
-        env = "IPVS_OBSERVER_PROBES"
-    )]
+    #[arg(long, value_name = "MODE", default_value = "auto")]
     probes: ProbesArg,
 
     /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47; repeatable
@@ -94,8 +77,7 @@ pub struct CollectArgs {
         long = "service",
         value_name = "SPEC",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_SERVICE"
+        allow_hyphen_values = true
     )]
     services: Vec<ServiceSpec>,
 
@@ -104,13 +86,12 @@ pub struct CollectArgs {
         long = "netns",
         value_name = "NAME|PATH",
         value_delimiter = ',',
-        value_parser = settings::netns,
-        env = "IPVS_OBSERVER_NETNS"
+        value_parser = settings::netns
     )]
     namespaces: Vec<String>,
 
     /// Load the module ip_vs if it is absent
-    #[arg(long, env = "IPVS_OBSERVER_LOAD_MODULE", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     load_module: bool,
 
     #[command(flatten)]

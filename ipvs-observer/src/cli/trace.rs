@@ -16,16 +16,11 @@ use crate::{
 #[derive(Args, Debug)]
 pub struct TraceArgs {
     /// How events look: for people, one JSON object a line, or line protocol
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        env = "IPVS_OBSERVER_FORMAT"
-    )]
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: TraceFormatArg,
 
     /// Add what the scheduler had before it at each decision, with the cost that its own rule computes
-    #[arg(long, env = "IPVS_OBSERVER_EXPLAIN", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     explain: bool,
 
     /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47; repeatable
@@ -33,8 +28,7 @@ pub struct TraceArgs {
         long = "service",
         value_name = "SPEC",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_SERVICE"
+        allow_hyphen_values = true
     )]
     services: Vec<ServiceSpec>,
 
@@ -43,8 +37,7 @@ pub struct TraceArgs {
         long = "client",
         value_name = "CIDR",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_CLIENT"
+        allow_hyphen_values = true
     )]
     clients: Vec<ClientNet>,
 
@@ -53,8 +46,7 @@ pub struct TraceArgs {
         long = "destination",
         value_name = "ADDRESS",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_DESTINATION"
+        allow_hyphen_values = true
     )]
     destinations: Vec<DestinationSpec>,
 
@@ -63,22 +55,19 @@ pub struct TraceArgs {
         long = "netns",
         value_name = "NAME|PATH",
         value_delimiter = ',',
-        value_parser = settings::netns,
-        env = "IPVS_OBSERVER_NETNS"
+        value_parser = settings::netns
     )]
     namespaces: Vec<String>,
 
     /// End after so many decisions
     #[arg(
-        long, value_name = "N", value_parser = settings::count, allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_COUNT"
+        long, value_name = "N", value_parser = |text: &str| settings::count(text, "no decision would be shown"), allow_hyphen_values = true
     )]
     count: Option<u64>,
 
     /// End after this time: 30s, 5m
     #[arg(
-        long, value_name = "DURATION", value_parser = settings::duration, allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_DURATION"
+        long, value_name = "DURATION", value_parser = settings::duration, allow_hyphen_values = true
     )]
     duration: Option<Duration>,
 
@@ -88,22 +77,21 @@ pub struct TraceArgs {
         value_name = "OUTPUT",
         value_delimiter = ',',
         default_value = "stdout",
-        allow_hyphen_values = true,
-        env = "IPVS_OBSERVER_OUTPUT"
+        allow_hyphen_values = true
     )]
     outputs: Vec<Target>,
 
     /// Events kept while an output is away or slow, the oldest dropped first: 16MiB, 512KiB
     #[arg(
         long, value_name = "SIZE", default_value = "16MiB", value_parser = settings::size,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_BACKLOG"
+        allow_hyphen_values = true
     )]
     backlog: usize,
 
     /// Kernel memory in which events wait to be read, rounded up to a power of two
     #[arg(
         long, value_name = "SIZE", default_value = "4MiB", value_parser = settings::size,
-        allow_hyphen_values = true, env = "IPVS_OBSERVER_RING"
+        allow_hyphen_values = true
     )]
     ring: usize,
 

@@ -1,10 +1,9 @@
 //! `completions`: what lets a shell complete this program's command line.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::man;
-use crate::cli::{Cli, ShellArg};
+use crate::cli::{self, ShellArg};
 
 const NAME: &str = "ipvs-observer";
 
@@ -18,7 +17,7 @@ pub fn run(shell: ShellArg) -> anyhow::Result<()> {
 
 fn script(shell: ShellArg) -> Vec<u8> {
     let mut text = Vec::new();
-    let mut command = visible(&Cli::command());
+    let mut command = visible(&cli::definition());
     match shell {
         ShellArg::Bash => {
             clap_complete::generate(Shell::Bash, &mut command, NAME, &mut text);

@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Arg, CommandFactory};
+use clap::Arg;
 use clap_mangen::{
     Man,
     roff::{Inline, Roff, bold, roman},
 };
 
-use crate::cli::{Cli, PageArg};
+use crate::cli::{self, PageArg};
 
 /// The manual's section: administration.
 const SECTION: &str = "8";
@@ -53,7 +53,7 @@ pub(super) fn print(text: &[u8]) -> anyhow::Result<()> {
 }
 
 fn render(page: Option<PageArg>) -> anyhow::Result<Vec<u8>> {
-    let mut program = Cli::command()
+    let mut program = cli::definition()
         .disable_help_subcommand(true)
         .subcommand_value_name("COMMAND");
     program.build();

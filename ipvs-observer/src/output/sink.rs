@@ -44,6 +44,15 @@ impl FromStr for Target {
         let (kind, path) = text
             .split_once("://")
             .ok_or_else(|| format!("'{text}' is no output: {EXAMPLES}"))?;
+        let target = match kind {
+            "unix" => Self::Stream(path.into()),
+            "unixgram" => Self::Datagram(path.into()),
+            _ => {
+                return Err(format!(
+                    "'{kind}://' is none of stdout, unix://, unixgram://: {EXAMPLES}"
+                ));
+            }
+        };
         if !path.starts_with('/') {
             return Err(format!("its path is not absolute: {EXAMPLES}"));
         }
@@ -53,11 +62,7 @@ impl FromStr for Target {
                 "its path is longer than the 107 bytes of a socket's: {EXAMPLES}"
             ));
         }
-        match kind {
-            "unix" => Ok(Self::Stream(path.into())),
-            "unixgram" => Ok(Self::Datagram(path.into())),
-            _ => Err(format!("'{kind}' is none of unix, unixgram: {EXAMPLES}")),
-        }
+        Ok(target)
     }
 }
 
