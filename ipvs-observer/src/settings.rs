@@ -2,9 +2,10 @@
 
 mod service;
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, thread, time::Duration};
 
 use crate::{
+    netlink,
     output::Target,
     points::Schema,
     privilege::Privileges,
@@ -206,7 +207,7 @@ pub fn size(text: &str) -> Result<usize, String> {
         .find(|letter: char| !letter.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let scale: usize = match unit {
+    let scale: usize = match unit.trim_start() {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
@@ -221,18 +222,31 @@ pub fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("'{text}' is more than a machine has: {EXAMPLES}"))
 }
 
-/// A network namespace, by its name or a path to it.
+/// A network namespace, by its name, a path to it or its inode number. It may be absent, and come later.
 ///
 /// # Errors
 /// What is wrong with it, with an example.
 pub fn netns(text: &str) -> Result<String, String> {
     const EXAMPLES: &str = "write it as blue, a name that `ip netns` lists, or /proc/1234/ns/net";
     match text {
-        "" => Err(format!("an empty name is no network namespace: {EXAMPLES}")),
-        "." | ".." => Err(format!("'{text}' is a folder: {EXAMPLES}")),
-        name => Ok(name.to_owned()),
+        "" => return Err(format!("an empty name is no network namespace: {EXAMPLES}")),
+        "." | ".." => return Err(format!("'{text}' is a folder: {EXAMPLES}")),
+        _ => {}
     }
+    let other =
+        || netlink::namespace_of(text).is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput);
+    for _ in 0..MOUNTING {
+        if !other() {
+            return Ok(text.to_owned());
+        }
+        // `ip netns add` makes the file first, and then mounts the namespace on it.
+        thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("'{text}' is no network namespace: {EXAMPLES}"))
 }
+
+/// How often a file that is no network namespace is looked at again.
+const MOUNTING: u32 = 5;
 
 /// How many entries a map of the probes has: at least one.
 ///
@@ -255,6 +269,10 @@ mod tests {
     fn an_interval_that_is_none_says_so_with_an_example() {
         assert_eq!(interval("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
+        // As a trace shows how long the scheduler took.
+        assert_eq!(duration("850ns"), Ok(Duration::from_nanos(850)));
+        assert_eq!(duration("12.3us"), Ok(Duration::from_nanos(12_300)));
+        assert_eq!(duration("45.6ms"), Ok(Duration::from_micros(45_600)));
         for text in ["0s", "-1s", "lots", "10", "9ms", "", "600years"] {
             assert!(
                 matches!(interval(text), Err(error) if error.contains("10s, 500ms or 1m")),
@@ -269,7 +287,8 @@ mod tests {
             (size("16MiB"), size("512KiB"), size("7")),
             (Ok(16 << 20), Ok(512 << 10), Ok(7))
         );
-        for text in ["lots", "-1", "16MB", "MiB", "", "99999999999999GiB"] {
+        assert_eq!(size("64 KiB"), Ok(64 << 10), "as it is shown");
+        for text in ["lots", "-1", "16MB", "MiB", "", " 7", "99999999999999GiB"] {
             assert!(
                 matches!(size(text), Err(error) if error.contains("16MiB, 512KiB")),
                 "{text}"
@@ -279,10 +298,10 @@ mod tests {
 
     #[test]
     fn a_namespace_has_a_name_or_a_path() {
-        for text in ["blue", "/proc/1234/ns/net", "./net"] {
+        for text in ["blue", "/proc/self/ns/net", "./net", "/nonexistent/net"] {
             assert_eq!(netns(text), Ok(text.to_owned()));
         }
-        for text in ["", ".", ".."] {
+        for text in ["", ".", "..", "/proc/self/status", "/proc/self/ns/mnt", "/"] {
             assert!(
                 matches!(netns(text), Err(error) if error.contains("/proc/1234/ns/net")),
                 "{text}"

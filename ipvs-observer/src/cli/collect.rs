@@ -72,7 +72,8 @@ pub struct CollectArgs {
     #[arg(long, value_name = "MODE", default_value = "auto")]
     probes: ProbesArg,
 
-    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47; repeatable
+    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47 (both families),
+    /// fwmark:47/inet6; repeatable
     #[arg(
         long = "service",
         value_name = "SPEC",

@@ -23,7 +23,8 @@ pub struct TraceArgs {
     #[arg(long, value_parser = BoolishValueParser::new())]
     explain: bool,
 
-    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47; repeatable
+    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47 (both families),
+    /// fwmark:47/inet6; repeatable
     #[arg(
         long = "service",
         value_name = "SPEC",
@@ -32,7 +33,7 @@ pub struct TraceArgs {
     )]
     services: Vec<ServiceSpec>,
 
-    /// Only clients of this network: 10.0.0.0/8, 2001:db8::/32; repeatable. Changes are then left out
+    /// Only clients of this network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7:40000; repeatable. Changes are then left out
     #[arg(
         long = "client",
         value_name = "CIDR",

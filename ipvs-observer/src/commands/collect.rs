@@ -46,6 +46,9 @@ pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
+    if settings.count.is_some() {
+        netlink::require_namespaces(&settings.namespaces)?;
+    }
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
     let mut trigger = if settings.once {

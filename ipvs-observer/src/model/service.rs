@@ -36,7 +36,7 @@ impl ServiceKey {
 }
 
 impl fmt::Display for ServiceKey {
-    /// As `--service` takes it: `tcp://10.0.0.1:80`, `udp://[2001:db8::1]:53`, `fwmark:47`.
+    /// As `--service` takes it: `tcp://10.0.0.1:80`, `udp://[2001:db8::1]:53`, `fwmark:47/inet`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Endpoint {
@@ -51,7 +51,7 @@ impl fmt::Display for ServiceKey {
                 protocol,
                 port,
             } => write!(formatter, "{protocol}://[{address}]:{port}"),
-            Self::Fwmark { mark, .. } => write!(formatter, "fwmark:{mark}"),
+            Self::Fwmark { mark, family } => write!(formatter, "fwmark:{mark}/{family}"),
         }
     }
 }
@@ -191,7 +191,7 @@ mod tests {
                 mark: 47
             }
             .to_string(),
-            "fwmark:47"
+            "fwmark:47/inet"
         );
         Ok(())
     }

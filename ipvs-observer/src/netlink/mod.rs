@@ -20,7 +20,9 @@ use std::{io, time::Duration};
 pub use counters::Counters;
 pub use dump::Reader;
 pub use kernel::{Channel, Kernel, Running};
-pub use namespace::{enter, namespace, namespace_of, paths as namespace_paths};
+pub use namespace::{
+    enter, namespace, namespace_of, paths as namespace_paths, require as require_namespaces,
+};
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 

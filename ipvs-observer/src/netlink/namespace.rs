@@ -7,11 +7,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
+    fs::statfs,
     io::Errno,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
@@ -30,12 +34,49 @@ pub fn namespace() -> io::Result<Netns> {
     fs::metadata("/proc/thread-self/ns/net").map(|file| number(&file))
 }
 
-/// A network namespace by its name, as `ip netns` gives it, or by a path to it.
+/// A network namespace by its name, as `ip netns` gives it, by a path to it, or by its inode number.
 ///
 /// # Errors
-/// There is none.
+/// There is none; `InvalidInput` where there is something else.
 pub fn namespace_of(name: &str) -> io::Result<Netns> {
-    fs::metadata(path(name)).map(|file| number(&file))
+    let path = path(name);
+    let netns = fs::metadata(&path).map(|file| number(&file))?;
+    if is_namespace(&path)? {
+        Ok(netns)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Whether what is there is a network namespace. Of one that may not be opened only the kind of its file system is
+/// known, which is that of namespaces of every type.
+fn is_namespace(path: &Path) -> io::Result<bool> {
+    const NSFS: u64 = 0x6e73_6673;
+    const GET_TYPE: libc::c_ulong = 0xb703;
+    if statfs(path)?.f_type as u64 != NSFS {
+        return Ok(false);
+    }
+    let Ok(file) = File::open(path) else {
+        return Ok(true);
+    };
+    // SAFETY: the call takes no argument and returns a number; the descriptor is open.
+    Ok(unsafe { libc::ioctl(file.as_raw_fd(), GET_TYPE as _) } == libc::CLONE_NEWNET)
+}
+
+/// Refuses names by which there is no network namespace now.
+///
+/// # Errors
+/// The first of them, with the remedy.
+pub fn require(names: &[String]) -> io::Result<()> {
+    for name in names {
+        if namespace_of(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Err(io::Error::other(format!(
+                "there is no network namespace '{name}', and a run that ends by itself does not wait for it; \
+                 `ip netns` lists those with names"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Moves the calling thread into a network namespace, for good: it should end when its work there is done.
@@ -67,10 +108,24 @@ pub fn paths(names: &[String]) -> Vec<PathBuf> {
 
 fn path(name: &str) -> PathBuf {
     if name.contains('/') {
-        PathBuf::from(name)
-    } else {
-        Path::new(NAMES).join(name)
+        return PathBuf::from(name);
     }
+    let named = Path::new(NAMES).join(name);
+    match name.parse().map(Netns) {
+        Ok(netns) if !named.exists() => by_number(netns).unwrap_or(named),
+        _ => named,
+    }
+}
+
+/// Where the namespace with a number is found: by the calling thread, a name, or a process that is in it.
+fn by_number(netns: Netns) -> Option<PathBuf> {
+    let entries = |folder| fs::read_dir(folder).into_iter().flatten().flatten();
+    let own = PathBuf::from("/proc/thread-self/ns/net");
+    let named = entries(NAMES).map(|entry| entry.path());
+    let processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
+    [own].into_iter().chain(named).chain(processes).find(|path| {
+        fs::metadata(path).is_ok_and(|file| number(&file) == netns) && is_namespace(path).is_ok_and(|is| is)
+    })
 }
 
 /// Inode numbers of namespaces are 32 bits wide in the kernel.
@@ -79,6 +134,7 @@ fn number(file: &fs::Metadata) -> Netns {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test that cannot go on fails by it")]
 mod tests {
     use super::*;
 
@@ -87,6 +143,31 @@ mod tests {
         assert_eq!(path("blue"), Path::new("/run/netns/blue"));
         assert_eq!(path("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
         assert_eq!(path("./net"), Path::new("./net"));
+    }
+
+    #[test]
+    fn a_namespace_is_told_from_what_is_none_and_from_what_is_not_there() {
+        let own = namespace().expect("/proc is there");
+        for name in [
+            "/proc/self/ns/net",
+            "/proc/thread-self/ns/net",
+            &own.0.to_string(),
+        ] {
+            assert_eq!(namespace_of(name).ok(), Some(own), "{name}");
+        }
+        for (name, kind) in [
+            ("/proc/self/ns/mnt", io::ErrorKind::InvalidInput),
+            ("/proc/self/status", io::ErrorKind::InvalidInput),
+            ("/proc", io::ErrorKind::InvalidInput),
+            ("/dev/null", io::ErrorKind::InvalidInput),
+            ("/nonexistent/net", io::ErrorKind::NotFound),
+            ("nonexistent", io::ErrorKind::NotFound),
+            // The number of no namespace: those that the kernel gives out are greater.
+            ("7", io::ErrorKind::NotFound),
+        ] {
+            let found = namespace_of(name).map_err(|error| error.kind());
+            assert_eq!(found, Err(kind), "{name}");
+        }
     }
 
     #[test]

@@ -16,15 +16,26 @@ pub enum ServiceSpec {
         /// The virtual port.
         port: u16,
     },
-    /// A firewall mark, of either family.
-    Fwmark(u32),
+    /// A firewall mark.
+    Fwmark {
+        /// The mark, never 0.
+        mark: u32,
+        /// The family of the packets; none: both.
+        family: Option<Family>,
+    },
 }
 
 impl ServiceSpec {
     /// Whether it names this service.
     pub fn matches(&self, key: &ServiceKey) -> bool {
         match (self, key) {
-            (Self::Fwmark(wanted), ServiceKey::Fwmark { mark, .. }) => wanted == mark,
+            (
+                Self::Fwmark { mark, family },
+                ServiceKey::Fwmark {
+                    mark: other,
+                    family: other_family,
+                },
+            ) => mark == other && family.is_none_or(|family| family == *other_family),
             (
                 Self::Endpoint {
                     address,
@@ -43,7 +54,8 @@ impl ServiceSpec {
 }
 
 /// What a service looks like, for messages.
-const SERVICE_EXAMPLES: &str = "write it as tcp://10.0.0.1:80, udp://[2001:db8::1]:53 or fwmark:47";
+const SERVICE_EXAMPLES: &str =
+    "write it as tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47 or fwmark:47/inet6";
 
 impl FromStr for ServiceSpec {
     type Err = String;
@@ -55,9 +67,15 @@ impl FromStr for ServiceSpec {
 
 fn parse_service(text: &str) -> Result<ServiceSpec, String> {
     if let Some(mark) = text.strip_prefix("fwmark:") {
+        let (mark, family) = match mark.split_once('/') {
+            None => (mark, None),
+            Some((mark, "inet")) => (mark, Some(Family::INET)),
+            Some((mark, "inet6")) => (mark, Some(Family::INET6)),
+            Some((_, other)) => return Err(format!("'{other}' is none of inet, inet6")),
+        };
         return match mark.parse() {
             Ok(0) => Err("a mark of 0 is no mark".to_owned()),
-            Ok(mark) => Ok(ServiceSpec::Fwmark(mark)),
+            Ok(mark) => Ok(ServiceSpec::Fwmark { mark, family }),
             Err(_) => Err(format!("'{mark}' is no mark from 1 to 4294967295")),
         };
     }
@@ -66,7 +84,11 @@ fn parse_service(text: &str) -> Result<ServiceSpec, String> {
         "tcp" => Protocol::TCP,
         "udp" => Protocol::UDP,
         "sctp" => Protocol::SCTP,
-        other => return Err(format!("'{other}' is none of tcp, udp, sctp")),
+        // As one without a name is shown.
+        other => other
+            .parse::<u8>()
+            .map(|number| Protocol(number.into()))
+            .map_err(|_| format!("'{other}' is none of tcp, udp, sctp"))?,
     };
     let (host, port) = rest.rsplit_once(':').ok_or("it has no port")?;
     let port = port
@@ -99,10 +121,11 @@ impl fmt::Display for ServiceSpec {
                 protocol,
                 port,
             },
-            Self::Fwmark(mark) => ServiceKey::Fwmark {
-                family: Family::INET,
+            Self::Fwmark {
                 mark,
-            },
+                family: Some(family),
+            } => ServiceKey::Fwmark { family, mark },
+            Self::Fwmark { mark, family: None } => return write!(formatter, "fwmark:{mark}"),
         };
         fmt::Display::fmt(&key, formatter)
     }
@@ -119,6 +142,8 @@ mod tests {
             "udp://[2001:db8::1]:53",
             "sctp://10.0.0.1:0",
             "fwmark:47",
+            "fwmark:47/inet",
+            "fwmark:47/inet6",
         ] {
             assert_eq!(
                 text.parse::<ServiceSpec>().map(|spec| spec.to_string()),
@@ -138,6 +163,9 @@ mod tests {
             ("tcp://[10.0.0.1]:80", "brackets"),
             ("fwmark:0", "no mark"),
             ("fwmark:x", "'x' is no mark"),
+            ("fwmark:47/", "'' is none of inet, inet6"),
+            ("fwmark:47/ipv6", "'ipv6' is none of inet, inet6"),
+            ("256://10.0.0.1:80", "'256' is none"),
             ("", "it has no '://'"),
         ] {
             match text.parse::<ServiceSpec>() {
@@ -154,19 +182,58 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_names_the_services_of_both_families() {
-        let spec = ServiceSpec::Fwmark(5);
-        assert!(spec.matches(&ServiceKey::Fwmark {
-            family: Family::INET,
-            mark: 5
-        }));
-        assert!(spec.matches(&ServiceKey::Fwmark {
-            family: Family::INET6,
-            mark: 5
-        }));
-        assert!(!spec.matches(&ServiceKey::Fwmark {
-            family: Family::INET,
-            mark: 6
-        }));
+    fn a_mark_names_the_services_of_both_families_or_of_the_one_that_it_names() {
+        let key = |family, mark| ServiceKey::Fwmark { family, mark };
+        for (text, v4, v6) in [
+            ("fwmark:5", true, true),
+            ("fwmark:5/inet", true, false),
+            ("fwmark:5/inet6", false, true),
+            ("fwmark:6", false, false),
+        ] {
+            let spec: ServiceSpec = text.parse().expect("a service");
+            assert_eq!(spec.matches(&key(Family::INET, 5)), v4, "{text}");
+            assert_eq!(spec.matches(&key(Family::INET6, 5)), v6, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_service_can_be_typed_as_it_is_shown() {
+        let endpoints = [
+            "10.0.0.1",
+            "0.0.0.0",
+            "2001:db8::1",
+            "::",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+        ]
+        .into_iter()
+        .flat_map(|ip| {
+            let address = Address::from(ip.parse::<IpAddr>().expect("an address"));
+            [
+                Protocol::TCP,
+                Protocol::UDP,
+                Protocol::SCTP,
+                Protocol(0),
+                Protocol(255),
+            ]
+            .into_iter()
+            .flat_map(move |protocol| {
+                [0, 80, u16::MAX].map(|port| ServiceKey::Endpoint {
+                    address,
+                    protocol,
+                    port,
+                })
+            })
+        });
+        let marks = [1, 47, u32::MAX]
+            .into_iter()
+            .flat_map(|mark| [Family::INET, Family::INET6].map(|family| ServiceKey::Fwmark { family, mark }));
+        let keys: Vec<_> = endpoints.chain(marks).collect();
+        for key in &keys {
+            let spec: ServiceSpec = key.to_string().parse().expect("what is shown can be typed");
+            assert_eq!(spec.to_string(), key.to_string());
+            let named: Vec<_> = keys.iter().filter(|other| spec.matches(other)).collect();
+            assert_eq!(named, [key], "it names this one and no other");
+        }
     }
 }

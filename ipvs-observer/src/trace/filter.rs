@@ -1,20 +1,42 @@
 //! Which events are wanted.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use crate::{
     model::{Address, DestinationKey, ServiceKey, Traced},
     settings::ServiceSpec,
 };
 
-/// A network of clients: an address, or one with a prefix length.
+/// An address, or one with a port: with IPv6 in brackets, as both are shown together.
+fn endpoint(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if let Some(ip) = bare {
+        return Some((IpAddr::V6(ip.parse().ok()?), None));
+    }
+    if let Ok(ip) = text.parse() {
+        return Some((ip, None));
+    }
+    let socket: SocketAddr = text.parse().ok()?;
+    Some((socket.ip(), Some(socket.port())))
+}
+
+/// A network of clients: an address, or one with a prefix length; or one client, with its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientNet {
     address: Address,
     length: u8,
+    port: Option<u16>,
 }
 
 impl ClientNet {
+    /// Whether a client is of it.
+    fn has(&self, client: &Address, port: u16) -> bool {
+        self.contains(client) && self.port.is_none_or(|wanted| wanted == port)
+    }
+
     /// Whether an address is in it.
     pub fn contains(&self, address: &Address) -> bool {
         let (whole, rest) = (usize::from(self.length / 8), self.length % 8);
@@ -31,13 +53,13 @@ impl FromStr for ClientNet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXAMPLES: &str = "write it as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32";
+        const EXAMPLES: &str = "write it as 10.0.0.0/8, 192.0.2.7, 192.0.2.7:40000 or 2001:db8::/32";
         let (host, length) = text
             .split_once('/')
             .map_or((text, None), |(host, length)| (host, Some(length)));
-        let ip: IpAddr = host
-            .parse()
-            .map_err(|_| format!("'{host}' is no address: {EXAMPLES}"))?;
+        let (ip, port) = endpoint(host)
+            .filter(|(_, port)| port.is_none() || length.is_none())
+            .ok_or_else(|| format!("'{host}' is no address: {EXAMPLES}"))?;
         let longest = if ip.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => longest,
@@ -50,6 +72,7 @@ impl FromStr for ClientNet {
         Ok(Self {
             address: Address::from(ip),
             length,
+            port,
         })
     }
 }
@@ -73,18 +96,10 @@ impl FromStr for DestinationSpec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const EXAMPLES: &str = "write it as 10.0.0.1, 10.0.0.1:8080 or [2001:db8::1]:8080";
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Self {
-                address: Address::from(ip),
-                port: None,
-            });
-        }
-        let socket: std::net::SocketAddr = text
-            .parse()
-            .map_err(|_| format!("'{text}' is no destination: {EXAMPLES}"))?;
+        let (ip, port) = endpoint(text).ok_or_else(|| format!("'{text}' is no destination: {EXAMPLES}"))?;
         Ok(Self {
-            address: Address::from(socket.ip()),
-            port: Some(socket.port()),
+            address: Address::from(ip),
+            port,
         })
     }
 }
@@ -107,7 +122,10 @@ impl Filter {
             Traced::Decision(decision) => {
                 self.wants_service(&decision.service)
                     && (self.clients.is_empty()
-                        || self.clients.iter().any(|net| net.contains(&decision.client)))
+                        || self
+                            .clients
+                            .iter()
+                            .any(|net| net.has(&decision.client, decision.client_port)))
                     && self.wants_destination(decision.destination.as_ref().map(|state| &state.key))
             }
             Traced::Change(change) => {
@@ -131,6 +149,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::points::Endpoint;
 
     fn contains(net: &str, address: &str) -> bool {
         let net: ClientNet = net.parse().expect("a network");
@@ -154,7 +173,16 @@ mod tests {
 
     #[test]
     fn what_is_no_network_or_destination_says_so_with_an_example() {
-        for text in ["10.0.0.0/33", "::/129", "x", "10.0.0.0/", "10.0.0.0/-1"] {
+        for text in [
+            "10.0.0.0/33",
+            "::/129",
+            "x",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "10.0.0.1:80/32",
+            "[10.0.0.1]",
+            "[::1",
+        ] {
             assert!(
                 text.parse::<ClientNet>()
                     .is_err_and(|error| error.contains("10.0.0.0/8")),
@@ -167,6 +195,47 @@ mod tests {
                     .is_err_and(|error| error.contains("10.0.0.1:8080")),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn every_client_and_destination_can_be_typed_as_it_is_shown() {
+        let addresses = ["10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "::"];
+        let keys: Vec<_> = addresses
+            .iter()
+            .flat_map(|ip| {
+                let address = Address::from(ip.parse::<IpAddr>().expect("an address"));
+                [0, 80, u16::MAX].map(|port| DestinationKey { address, port })
+            })
+            .collect();
+        for key in &keys {
+            let shown = Endpoint(*key).to_string();
+            let spec: DestinationSpec = shown.parse().expect("a destination");
+            let named: Vec<_> = keys.iter().filter(|other| spec.matches(other)).collect();
+            assert_eq!(named, [key], "{shown}");
+            let client: ClientNet = shown.parse().expect("a client");
+            let named: Vec<_> = keys
+                .iter()
+                .filter(|other| client.has(&other.address, other.port))
+                .collect();
+            assert_eq!(named, [key], "{shown}");
+            // Without the port, as JSON and line protocol show it, and in brackets.
+            let bare = key.address.to_string();
+            let mut forms = vec![bare.clone()];
+            if bare.contains(':') {
+                forms.push(format!("[{bare}]"));
+            }
+            for form in forms {
+                let spec: DestinationSpec = form.parse().expect("a destination");
+                let client: ClientNet = form.parse().expect("a client");
+                for other in &keys {
+                    assert_eq!(spec.matches(other), other.address == key.address, "{form}");
+                    assert_eq!(
+                        client.has(&other.address, other.port),
+                        other.address == key.address
+                    );
+                }
+            }
         }
     }
 

@@ -61,7 +61,7 @@ impl Text {
     }
 
     fn decision(&mut self, decision: &Decision, out: &mut Vec<u8>) {
-        let service = pad(&mut self.service, &service(&decision.service));
+        let service = pad(&mut self.service, &decision.service.to_string());
         let scheduler = pad(&mut self.scheduler, decision.scheduler.as_str());
         let client = Endpoint::of(decision.client, decision.client_port).to_string();
         let client = pad(&mut self.client, &client);
@@ -160,7 +160,7 @@ impl Text {
     }
 
     fn change(&mut self, change: &Change, out: &mut Vec<u8>) {
-        let service = pad(&mut self.service, &service(&change.service));
+        let service = pad(&mut self.service, &change.service.to_string());
         let action = change.action.name().replace('_', " ");
         let destination = change
             .destination
@@ -239,14 +239,6 @@ fn remarks(decision: &Decision) -> String {
         Some(BegunBy::Icmp) => "; begun by a packet within an ICMP message (schedule_icmp)",
     };
     asked + begun
-}
-
-/// A service as a person tells it from others; a mark with its family, which `--service` does not ask for.
-fn service(key: &ServiceKey) -> String {
-    match key {
-        ServiceKey::Fwmark { family, mark } => format!("fwmark:{mark}/{family}"),
-        key @ ServiceKey::Endpoint { .. } => key.to_string(),
-    }
 }
 
 /// Text as a terminal may have it. A process gives itself the name that is shown here, and with it could have root's
@@ -423,6 +415,19 @@ mod tests {
         assert_eq!(text.lines().count(), 1);
         assert!(text.contains("a\\u{1b}[2J\\u{202e}\\n"), "{text}");
         assert!(text.contains("says \\u{1b}]0;x\\u{7}"), "{text}");
+    }
+
+    #[test]
+    fn how_long_a_scheduler_took_can_be_typed_as_it_is_shown() {
+        for (ns, shown) in [
+            (850, 850),
+            (12_345, 12_300),
+            (9_999_999, 9_999_900),
+            (45_678_901, 45_600_000),
+        ] {
+            let typed = crate::settings::duration(&duration(ns));
+            assert_eq!(typed, Ok(std::time::Duration::from_nanos(shown)));
+        }
     }
 
     #[test]

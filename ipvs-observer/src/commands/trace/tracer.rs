@@ -114,13 +114,13 @@ impl Tracer {
     /// # Errors
     /// This kernel or these privileges allow no trace.
     pub(super) fn start(settings: &settings::Trace) -> anyhow::Result<Self> {
-        let names = namespaces(&settings.namespaces)?;
+        let names = namespaces(settings)?;
         let probes = Held::new(|| {
             Probes::attach(&ProbeSettings {
                 mode: ProbeMode::Auto,
                 btf: settings.btf.clone(),
                 sizes: settings.sizes,
-                namespaces: names.keys().copied().collect(),
+                namespaces: observed(&names),
                 tell: if settings.explain {
                     Tell::Candidates
                 } else {
@@ -285,12 +285,7 @@ impl Tracer {
                 _ => {}
             }
         }
-        // None at all would be every one.
-        let mut observed: Vec<Netns> = now.keys().copied().collect();
-        if observed.is_empty() {
-            observed.push(Netns::default());
-        }
-        self.probes.observe(&observed);
+        self.probes.observe(&observed(&now));
         self.names = now;
     }
 
@@ -324,21 +319,40 @@ impl Tracer {
     }
 }
 
-/// The namespaces by their number, each with the name by which it was asked for; this one if none was.
-fn namespaces(asked: &[String]) -> anyhow::Result<BTreeMap<Netns, String>> {
+/// The namespaces that are there, by their number, each with the name by which it was asked for; this one if none was.
+fn namespaces(settings: &settings::Trace) -> anyhow::Result<BTreeMap<Netns, String>> {
+    let asked = &settings.namespaces;
     if asked.is_empty() {
         let own = netlink::namespace().context(
             "cannot tell which network namespace this is, so nothing could be traced in it; mount /proc",
         )?;
         return Ok(BTreeMap::from([(own, String::new())]));
     }
-    let find = |name: &String| {
-        let netns = netlink::namespace_of(name).with_context(|| {
-            format!("there is no network namespace '{name}', so nothing could be traced in it; `ip netns` lists them")
-        })?;
-        Ok((netns, name.clone()))
+    if settings.count.is_some() {
+        netlink::require_namespaces(asked)?;
+    }
+    let find = |name: &String| match netlink::namespace_of(name) {
+        Ok(netns) => Some((netns, name.clone())),
+        Err(error) => {
+            log::write(
+                log::Level::Warning,
+                &format!(
+                    "network namespace {name} is not there ({error}), so nothing is traced in it until it comes; `ip \
+                     netns` lists those with names"
+                ),
+            );
+            None
+        }
     };
-    asked.iter().map(find).collect()
+    Ok(asked.iter().filter_map(find).collect())
+}
+
+/// What the probes observe: none at all would be every namespace.
+fn observed(names: &BTreeMap<Netns, String>) -> Vec<Netns> {
+    if names.is_empty() {
+        return vec![Netns::default()];
+    }
+    names.keys().copied().collect()
 }
 
 fn netns(event: &Traced) -> Netns {
