@@ -16,6 +16,8 @@ pub struct Health {
     /// Why not all of it.
     pub reason: String,
     message: String,
+    /// Whether it passes by itself in a moment, so that nobody needs to be told.
+    passing: bool,
 }
 
 impl Health {
@@ -31,6 +33,7 @@ impl Health {
                 },
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
+                passing: false,
             };
         }
         let Some(probes) = probes.filter(|probes| !probes.complete()) else {
@@ -44,6 +47,16 @@ impl Health {
             status: Status::Degraded,
             reason: format!("probes: {reason}"),
             message: lack(probes),
+            passing: probes.is_passing(),
+        }
+    }
+
+    /// The status and the reason where, beside this, a service that was asked for is `missing`.
+    pub fn without(self, missing: Option<&str>) -> (Status, String) {
+        match (self.status, missing) {
+            (Status::Ok, Some(missing)) => (Status::Degraded, missing.to_owned()),
+            (Status::Degraded, Some(missing)) => (Status::Degraded, format!("{missing}; {}", self.reason)),
+            (status, _) => (status, self.reason),
         }
     }
 }
@@ -55,7 +68,7 @@ pub fn lack(probes: &Availability) -> String {
     };
     let more = match probes.missing() {
         0 | 1 => String::new(),
-        count => format!(" (and {} more: `ipvs-observer check` lists them)", count - 1),
+        count => format!(" (and {} more: `ipvs-observer check` lists all)", count - 1),
     };
     let why = need.missing.as_deref().unwrap_or_default();
     let Need {
@@ -85,7 +98,7 @@ impl Reporter {
         let same = self.last.as_ref().map_or(*health == Health::default(), |last| {
             last.status == health.status && last.reason == health.reason
         });
-        if same {
+        if same || health.passing {
             return;
         }
         let (level, message) = match health.status {

@@ -23,6 +23,7 @@
 //! | [`output`] | getting whole lines out | what they say |
 //! | [`privilege`] | capabilities: what is missing, what is given up; the fence | what is lost by it |
 //! | [`system`] | what this machine allows: lockdown, kprobes, performance events | what follows |
+//! | [`module`] | the module `ip_vs`: whether the running kernel has it, and how it is loaded | whether IPVS is there |
 //! | [`trigger`], [`health`], [`log`], [`leave`] | when a gather starts, how well the work goes, who is told, the end | |
 //!
 //! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
@@ -38,6 +39,7 @@ pub mod line;
 pub mod log;
 pub mod memory;
 pub mod model;
+pub mod module;
 pub mod netlink;
 pub mod output;
 pub mod points;

@@ -48,3 +48,20 @@ pub fn write(level: Level, message: &str) {
     text.push('\n');
     let _ = stderr.lock().write_all(text.as_bytes());
 }
+
+/// A number with its noun: `1 line`, `2 lines`.
+pub fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn one_is_singular_and_everything_else_plural() {
+        let shown = [0, 1, 2, 11].map(|count| counted(count, "line"));
+        assert_eq!(shown, ["0 lines", "1 line", "2 lines", "11 lines"]);
+    }
+}

@@ -6,7 +6,6 @@ use std::{
     fs, io,
     os::fd::{FromRawFd, OwnedFd},
     path::Path,
-    process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -106,33 +105,6 @@ pub fn raise_memlock() {
 /// The limit of locked memory in bytes; none if there is no limit.
 pub fn memlock() -> Option<u64> {
     getrlimit(Resource::Memlock).current
-}
-
-/// Has `modprobe` load the module `ip_vs`. The one thing that this program ever changes, and only when told to.
-///
-/// # Errors
-/// There is no `modprobe`.
-pub fn load_ipvs() -> io::Result<Child> {
-    Command::new("modprobe")
-        .arg("ip_vs")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-}
-
-/// Waits until it is loaded.
-///
-/// # Errors
-/// What `modprobe` said.
-pub fn loaded_ipvs(modprobe: Child) -> io::Result<()> {
-    let output = modprobe.wait_with_output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(
-        String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    ))
 }
 
 #[cfg(test)]

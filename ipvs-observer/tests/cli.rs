@@ -167,7 +167,7 @@ fn a_full_disk_is_said_and_ends_with_1() {
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).expect("text");
     assert!(
-        message.contains("1 lines could not be written to stdout"),
+        message.contains("1 line could not be written to stdout and is lost"),
         "{message}"
     );
 }

@@ -48,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[Series], limit: Duration) ->
     };
     let at_once = at_once(kernels.len());
     say(&format!(
-        "kernel tests on {} kernels, {at_once} at a time",
+        "kernel tests; kernels: {}, {at_once} at a time",
         kernels.len()
     ));
     let next = Mutex::new(kernels.iter().enumerate());

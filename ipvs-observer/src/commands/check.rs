@@ -9,11 +9,13 @@ use serde::Serialize;
 
 use crate::{
     leave::Held,
+    log::counted,
     memory,
     model::{Activity, Snapshot},
+    module,
     netlink::{Failure, Reader},
     privilege::{self, Capability, Gates},
-    probe::{EVENTS_CLOSED, ProbeMode, ProbeSettings, Probes},
+    probe::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED, ProbeMode, ProbeSettings, Probes},
     settings,
     system::{self, Lockdown},
 };
@@ -132,7 +134,7 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
             "module ip_vs",
             "not loaded",
             "there is nothing to gather",
-            "modprobe ip_vs",
+            module::remedy(),
         )
     } else {
         Row::ok("module ip_vs", "loaded, or built in")
@@ -141,9 +143,9 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
         Ok(()) => Row::ok(
             "IPVS table",
             format!(
-                "{} virtual and {} real servers",
-                snapshot.virtual_servers().len(),
-                snapshot.all_destinations()
+                "{} and {}",
+                counted(snapshot.virtual_servers().len() as u64, "virtual server"),
+                counted(snapshot.all_destinations() as u64, "real server")
             ),
         ),
         Err(failure) => Row::missing(
@@ -214,7 +216,7 @@ fn memory(mut probes: Held<Probes>) -> Row {
 
 fn remedy(failure: &Failure) -> String {
     match failure {
-        Failure::Absent => "modprobe ip_vs".to_owned(),
+        Failure::Absent => module::remedy().to_owned(),
         Failure::NotPermitted => privilege::explain(Capability::NetAdmin),
         other => other.to_string(),
     }
@@ -271,7 +273,12 @@ fn privileges(rows: &mut Vec<Row>) {
                     "performance events",
                     format!("{detail}, and {}", want.text),
                     "no probes: netlink only",
-                    "give CAP_PERFMON rather than lower the setting",
+                    // Whether this kernel wants more at that level cannot be tried without.
+                    if level < EVENTS_MAY_BE_CLOSED {
+                        want.remedy
+                    } else {
+                        EVENTS_CLOSED
+                    },
                 ),
                 (Err(_), None) => Row::missing(
                     "performance events",

@@ -3,6 +3,7 @@
 mod gather;
 mod namespace;
 mod probing;
+mod sought;
 
 use std::{io, pin::pin, process::Child, sync::Arc, time::Duration};
 
@@ -11,11 +12,11 @@ use tokio::{runtime, task};
 
 use super::stop::{GRACE, LOOK, Stop, flush};
 use crate::{
-    log, netlink,
+    log, module, netlink,
     output::{Outputs, Pending, Target},
     privilege::{self, Capability, Work},
     probe::ProbeMode,
-    settings, system,
+    settings,
     trigger::Trigger,
 };
 use gather::Gatherer;
@@ -56,6 +57,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     } else {
         Trigger::install(settings.trigger, settings.interval).context(NO_TRIGGER)?
     };
+    module::remedy();
     // Nothing is run, and no module loaded, from here on.
     let loading = load_module(&settings);
     privilege::begin(&Work {
@@ -193,12 +195,12 @@ async fn last_lines(outputs: &Outputs) -> anyhow::Result<()> {
 /// Begins to load the module where that is asked for and it is not there.
 fn load_module(settings: &settings::Collect) -> Option<io::Result<Child>> {
     let wanted = settings.load_module && !netlink::present();
-    wanted.then(|| privilege::lending(Capability::SysModule, system::load_ipvs))
+    wanted.then(|| privilege::lending(Capability::SysModule, module::load))
 }
 
 /// Waits until the module is loaded. Where that fails, its absence is a state like any other.
 fn loaded(loading: io::Result<Child>) {
-    let Err(error) = loading.and_then(system::loaded_ipvs) else {
+    let Err(error) = loading.and_then(module::loaded) else {
         return;
     };
     let remedy = privilege::wanted_at_start(Capability::SysModule)

@@ -1,5 +1,6 @@
 //! `trace`: every decision and change as it happens, until told to stop.
 
+mod namespaces;
 mod tracer;
 
 use std::sync::{
@@ -12,7 +13,7 @@ use tokio::{runtime, task};
 
 use super::stop::{GRACE, Stop, flush};
 use crate::{
-    netlink,
+    module, netlink,
     output::{Outputs, Target},
     privilege::{self, Work},
     settings,
@@ -34,6 +35,7 @@ pub fn run(settings: settings::Trace) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
+    module::remedy();
     privilege::begin(&Work {
         privileges: settings.privileges,
         probes: true,

@@ -26,7 +26,10 @@ pub use namespace::{
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
-use crate::privilege::{self, Capability};
+use crate::{
+    log, module,
+    privilege::{self, Capability},
+};
 
 /// Whether IPVS is loaded, or built in, as the calling thread's network namespace sees it.
 pub fn present() -> bool {
@@ -35,7 +38,7 @@ pub fn present() -> bool {
 
 /// A reply that does not hold what its type needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("netlink attribute {kind} holds {length} bytes where {wanted} are needed")]
+#[error("netlink attribute {kind} holds {} and needs {wanted}", log::counted(*.length as u64, "byte"))]
 pub struct Malformed {
     /// The attribute's type.
     pub kind: u16,
@@ -49,7 +52,7 @@ pub struct Malformed {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// IPVS is not loaded.
-    #[error("IPVS is not loaded, so there is nothing to gather; load it with `modprobe ip_vs`")]
+    #[error("IPVS is not loaded, so there is nothing to gather; {}", module::remedy())]
     Absent,
     /// The kernel refuses: it wants `CAP_NET_ADMIN` in the initial user namespace.
     #[error(
@@ -79,7 +82,8 @@ pub enum Failure {
     Timeout(Duration),
     /// A datagram was larger than the buffer, and its end is lost.
     #[error(
-        "a netlink reply of {length} bytes did not fit {capacity}, so records were lost; reading again with more room"
+        "a netlink reply of {} did not fit {capacity}, so records were lost; reading again with more room",
+        log::counted(*.length as u64, "byte")
     )]
     Truncated {
         /// Bytes that the kernel had.

@@ -195,7 +195,11 @@ impl Drop for Lane {
 
 /// Lines that did not go out.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{lines} lines could not be written to {output} and are lost: {reason}")]
+#[error(
+    "{} could not be written to {output} and {} lost: {reason}",
+    log::counted(*.lines, "line"),
+    if *.lines == 1 { "is" } else { "are" }
+)]
 pub struct Left {
     output: String,
     lines: u64,

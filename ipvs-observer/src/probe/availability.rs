@@ -1,6 +1,14 @@
 //! What works of the probes, and why the rest does not.
 
+use ipvs_observer_common::layout;
+
 use super::reason::Reason;
+
+/// What follows where no probe holds.
+pub(super) const NOTHING: &str = "nothing is counted by probes, and there are no changes and no trace";
+pub(super) const BTF: &str = "BTF of ip_vs";
+pub(super) const WITHOUT_BTF: &str =
+    "only calls are counted: nothing by service or destination, no changes, no trace";
 
 /// One thing that the probes need, and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +36,14 @@ impl Need {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Availability {
     needs: Vec<Need>,
+    passing: bool,
 }
 
 impl Availability {
-    /// While probes are being attached or taken away.
+    /// While probes are being attached or taken away, which passes by itself.
     pub fn being_attached() -> Self {
         Self {
+            passing: true,
             needs: vec![Need {
                 name: "all".to_owned(),
                 missing: Some("being attached or taken away".to_owned()),
@@ -42,6 +52,11 @@ impl Availability {
                 remedy: "the kernel takes some seconds for it",
             }],
         }
+    }
+
+    /// Whether probes are being attached or taken away.
+    pub fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// Each need, in the order in which they were tried. Empty where no probes were asked for.
@@ -73,6 +88,10 @@ impl Availability {
         self.needs.clear();
     }
 
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.needs.append(&mut other.needs);
+    }
+
     pub(super) fn met(&mut self, name: &str, consequence: &'static str) {
         self.push(name, consequence, None, false);
     }
@@ -98,6 +117,19 @@ impl Availability {
             consequence,
             remedy: reason.map_or("", |reason| reason.remedy),
         });
+    }
+}
+
+/// A feature's name, and what is not known without it.
+pub(super) fn feature(feature: u32) -> (&'static str, &'static str) {
+    match feature {
+        layout::SERVICES => ("layout of services", WITHOUT_BTF),
+        layout::DESTINATIONS => ("layout of destinations", "nothing is counted by destination"),
+        layout::PERSISTENCE => ("layout of persistence", "no template hits, no trace"),
+        layout::STATE => ("layout of destination state", "no overloads, no trace"),
+        layout::DECISIONS => ("layout of decisions", "no trace"),
+        layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
+        _ => ("layout of changes", "no configuration changes"),
     }
 }
 

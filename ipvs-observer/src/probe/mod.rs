@@ -36,10 +36,11 @@ use ipvs_observer_common::{
 
 pub use availability::{Availability, Need};
 pub use object::Sizes;
-pub(crate) use reason::EVENTS_CLOSED;
+pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
 
 use crate::model::{Activity, Netns, Traced};
 use attach::Attached;
+use availability::{BTF, NOTHING, WITHOUT_BTF, feature};
 use btf::{Lack, Source};
 use clock::Clock;
 use counters::Counters;
@@ -120,6 +121,8 @@ pub struct Probes {
     /// The incarnation of `ip_vs` that the layout was read for.
     known: Option<Incarnation>,
     object: Option<Object>,
+    /// Whether there is no object because it could not be loaded.
+    refused: bool,
     lacks: Vec<Lack>,
     without_layout: Option<Reason>,
     counters: Option<Counters>,
@@ -147,6 +150,7 @@ impl Probes {
             modules: Modules::default(),
             known: None,
             object: None,
+            refused: false,
             lacks: Vec::new(),
             without_layout: None,
             counters: None,
@@ -199,10 +203,13 @@ impl Probes {
         }
         let incarnation = self.modules.incarnation("ip_vs");
         let loaded = self.modules.ipvs_loaded();
-        if loaded && self.object.is_some() && self.known == incarnation {
-            Outlook::Schedulers
-        } else {
+        if !loaded || self.known != incarnation || (self.object.is_none() && !self.refused) {
             Outlook::Ipvs
+        } else if self.refused {
+            // What could not be loaded for this ip_vs cannot be for its schedulers' sake either.
+            Outlook::Same
+        } else {
+            Outlook::Schedulers
         }
     }
 
@@ -211,7 +218,7 @@ impl Probes {
         self.availability.clear();
         if !self.modules.ipvs_loaded() {
             self.unload();
-            self.nothing_works(&Reason::module_absent());
+            self.nothing_works("module ip_vs", &Reason::module_absent());
             return;
         }
         // Another incarnation of ip_vs may be another build of it, and all that was counted is of the last one.
@@ -220,17 +227,20 @@ impl Probes {
             self.unload();
             self.known = incarnation;
             if let Err(reason) = self.load() {
-                self.nothing_works(&reason);
+                self.refused = true;
+                self.nothing_works("BPF programs", &reason);
                 return;
             }
         }
-        self.tell_layout();
+        let mut attached = Availability::default();
         if let Some(object) = &mut self.object {
-            self.attached.renew(object, &self.modules, &mut self.availability);
+            self.attached.renew(object, &self.modules, &mut attached);
             self.control.ways = self.attached.ways(object.features);
             object.orders(&self.control);
             object.is_attached();
         }
+        self.tell_layout();
+        self.availability.append(attached);
     }
 
     /// From now on observes these namespaces, as [`ProbeSettings::namespaces`] has it.
@@ -336,6 +346,7 @@ impl Probes {
     }
 
     fn unload(&mut self) {
+        self.refused = false;
         self.attached.let_go();
         self.object = None;
         self.counters = None;
@@ -344,8 +355,8 @@ impl Probes {
         self.without_layout = None;
     }
 
-    fn nothing_works(&mut self, reason: &Reason) {
-        self.availability.missed(BTF, WITHOUT_BTF, reason);
+    fn nothing_works(&mut self, need: &str, reason: &Reason) {
+        self.availability.missed(need, NOTHING, reason);
         for probe in attach::probes() {
             self.availability
                 .missed(probe.function, probe.consequence, reason);
@@ -354,6 +365,7 @@ impl Probes {
 
     fn tell_layout(&mut self) {
         match &self.without_layout {
+            Some(reason) if !self.attached.any() => self.availability.missed(BTF, NOTHING, reason),
             Some(reason) => self.availability.missed(BTF, WITHOUT_BTF, reason),
             None => self.availability.met(BTF, WITHOUT_BTF),
         }
@@ -373,21 +385,5 @@ fn observe(control: &mut Control, namespaces: &[Netns]) {
             *place = netns.0;
         }
         control.namespaces = namespaces.len() as u32;
-    }
-}
-
-const BTF: &str = "BTF of ip_vs";
-const WITHOUT_BTF: &str = "only calls are counted: nothing by service or destination, no changes, no trace";
-
-/// A feature's name, and what is not known without it.
-fn feature(feature: u32) -> (&'static str, &'static str) {
-    match feature {
-        layout::SERVICES => ("layout of services", WITHOUT_BTF),
-        layout::DESTINATIONS => ("layout of destinations", "nothing is counted by destination"),
-        layout::PERSISTENCE => ("layout of persistence", "no template hits, no trace"),
-        layout::STATE => ("layout of destination state", "no overloads, no trace"),
-        layout::DECISIONS => ("layout of decisions", "no trace"),
-        layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
-        _ => ("layout of changes", "no configuration changes"),
     }
 }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::btf::SourceError;
 use crate::{
+    module,
     privilege::{self, Capability},
     system::{self, Lockdown},
 };
@@ -22,10 +23,13 @@ pub(super) struct Reason {
     absent: bool,
 }
 
-/// What opens performance events where the setting closes them to `CAP_PERFMON`.
-pub(crate) const EVENTS_CLOSED: &str = "sysctl kernel.perf_event_paranoid=2 lets CAP_PERFMON do, as other \
-    kernels' default does; or give CAP_SYS_ADMIN too, which is much more (systemd: AmbientCapabilities= and \
-    CapabilityBoundingSet=; container: --cap-add SYS_ADMIN)";
+/// What opens performance events where the setting closes them, or may close them, to `CAP_PERFMON`.
+pub(crate) const EVENTS_CLOSED: &str = "give CAP_PERFMON, and sysctl kernel.perf_event_paranoid=2, the default of \
+    most kernels, at which it is sufficient; or give CAP_SYS_ADMIN, which is much more (systemd: \
+    AmbientCapabilities= and CapabilityBoundingSet=; container: --cap-add SYS_ADMIN)";
+/// From this level of `kernel.perf_event_paranoid` on, kernels of some distributions want `CAP_SYS_ADMIN`; the others
+/// know no such level.
+pub(crate) const EVENTS_MAY_BE_CLOSED: i32 = 3;
 const REPORT: &str = "report this with the kernel's version";
 
 impl Reason {
@@ -39,10 +43,7 @@ impl Reason {
 
     /// IPVS is not there.
     pub(super) fn module_absent() -> Self {
-        Self::new(
-            "the module ip_vs is not loaded",
-            "load it (`modprobe ip_vs`, or start with --load-module)",
-        )
+        Self::new("the module ip_vs is not loaded", module::remedy())
     }
 
     /// There is no layout of IPVS.

@@ -10,3 +10,20 @@ mod text;
 pub use filter::{ClientNet, DestinationSpec, Filter};
 pub use json::Json;
 pub use text::Text;
+
+use crate::{log::counted, model::Lost};
+
+/// What was lost, in words.
+pub fn lost_words(lost: &Lost) -> String {
+    let Lost {
+        decisions,
+        changes,
+        candidates,
+    } = *lost;
+    format!(
+        "{}, {}, {} of candidates",
+        counted(decisions, "decision"),
+        counted(changes, "change"),
+        counted(candidates, "list")
+    )
+}

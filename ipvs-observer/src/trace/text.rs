@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io::Write};
 
-use super::json::moment;
+use super::{json::moment, lost_words};
 use crate::{
     model::{Action, BegunBy, Candidates, Change, Decision, Lost, Outcome, ServiceKey, Traced, Virtual},
     points::Endpoint,
@@ -45,15 +45,7 @@ impl Text {
 
     /// Appends what was lost up to `time` since the last time, in ns since the epoch.
     pub fn lost(&self, lost: &Lost, time: u64, out: &mut Vec<u8>) {
-        let Lost {
-            decisions,
-            changes,
-            candidates,
-        } = lost;
-        let text = format!(
-            "lost: {decisions} decisions, {changes} changes, {candidates} lists of candidates: more came than could \
-             be read"
-        );
+        let text = format!("lost: {}: more came than could be read", lost_words(lost));
         put(
             out,
             format_args!("{}  {}\n", clock(time), self.paint(Color::Bad, &text)),

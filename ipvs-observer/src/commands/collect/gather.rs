@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::{
     namespace::{Namespace, wanted},
     probing::Probing,
+    sought::Sought,
 };
 use crate::{
     health::{self, Health},
@@ -25,6 +26,7 @@ pub(super) struct Gatherer {
     schema: Schema,
     precision: Precision,
     services: Vec<ServiceSpec>,
+    sought: Sought,
     namespaces: Vec<Namespace>,
     probes: Option<Probing>,
     activity: Activity,
@@ -62,6 +64,7 @@ impl Gatherer {
             schema: settings.schema,
             precision: settings.precision,
             services: settings.services.clone(),
+            sought: Sought::new(&settings.services),
             namespaces,
             probes,
             activity: Activity::default(),
@@ -81,6 +84,9 @@ impl Gatherer {
         let outputs = self.outputs.counters();
         self.outputs.begin();
         self.read_tables();
+        self.sought
+            .look(self.namespaces.iter().map(|namespace| &namespace.snapshot));
+        let missing = self.sought.missing();
         self.read_probes();
         let probes = self.probe_health();
         let availability = self.probes.as_ref().map(Probing::availability);
@@ -92,6 +98,7 @@ impl Gatherer {
             let complete = namespace.snapshot.services_in_namespace.is_some();
             let health = Health::of(namespace.failure.as_ref(), complete, availability);
             namespace.reporter.report(&health);
+            let (status, reason) = health.without(missing.as_deref());
             self.points.in_netns(namespace.name());
             let seen = tell_services.then_some(Seen {
                 activity: &self.activity,
@@ -112,8 +119,8 @@ impl Gatherer {
             let made = changes.filter(|change| namespace.made(change) && wanted(filter, &change.service));
             self.points.changes(&mut self.encoder, made);
             let observer = Observer {
-                status: health.status,
-                reason: health.reason,
+                status,
+                reason,
                 gather_ns: nanoseconds(begin),
                 dump_ns: namespace.dump.as_nanos() as u64,
                 encode_ns: nanoseconds(encoding),

@@ -7,22 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use bytes::Bytes;
 
+use super::namespaces::{namespaces, observed};
 use crate::{
     health,
     leave::Held,
     line::Encoder,
-    log,
+    log::{self, counted},
     model::{Activity, Lost, Netns, Traced},
-    netlink,
+    module, netlink,
     output::{Outputs, Target},
     points::{Points, Schema},
     privilege,
     probe::{Outlook, ProbeMode, ProbeSettings, Probes, Tell},
     settings::{self, TraceFormat},
-    trace::{Filter, Json, Text},
+    trace::{Filter, Json, Text, lost_words},
     trigger,
 };
 
@@ -85,11 +85,11 @@ impl Summary {
                 log::Level::Warning
             },
             &format!(
-                "{decisions} decisions and {changes} changes shown; lost: {} decisions, {} changes, {} lists of \
-                 candidates, {dropped} lines{}",
-                lost.decisions,
-                lost.changes,
-                lost.candidates,
+                "{} and {} shown; lost: {}, {}{}",
+                counted(*decisions, "decision"),
+                counted(*changes, "change"),
+                lost_words(lost),
+                counted(dropped, "line"),
                 match (whole, *skipped) {
                     (true, _) => String::new(),
                     (false, 0) => WIDER.to_owned(),
@@ -141,7 +141,10 @@ impl Tracer {
         } else {
             log::write(
                 log::Level::Warning,
-                "IPVS is not loaded; the trace begins when it is (`modprobe ip_vs`)",
+                &format!(
+                    "IPVS is not loaded, and the trace begins when it is; {}",
+                    module::remedy()
+                ),
             );
         }
         let color = settings.outputs == [Target::Stdout] && io::stdout().is_terminal();
@@ -319,42 +322,6 @@ impl Tracer {
     }
 }
 
-/// The namespaces that are there, by their number, each with the name by which it was asked for; this one if none was.
-fn namespaces(settings: &settings::Trace) -> anyhow::Result<BTreeMap<Netns, String>> {
-    let asked = &settings.namespaces;
-    if asked.is_empty() {
-        let own = netlink::namespace().context(
-            "cannot tell which network namespace this is, so nothing could be traced in it; mount /proc",
-        )?;
-        return Ok(BTreeMap::from([(own, String::new())]));
-    }
-    if settings.count.is_some() {
-        netlink::require_namespaces(asked)?;
-    }
-    let find = |name: &String| match netlink::namespace_of(name) {
-        Ok(netns) => Some((netns, name.clone())),
-        Err(error) => {
-            log::write(
-                log::Level::Warning,
-                &format!(
-                    "network namespace {name} is not there ({error}), so nothing is traced in it until it comes; `ip \
-                     netns` lists those with names"
-                ),
-            );
-            None
-        }
-    };
-    Ok(asked.iter().filter_map(find).collect())
-}
-
-/// What the probes observe: none at all would be every namespace.
-fn observed(names: &BTreeMap<Netns, String>) -> Vec<Netns> {
-    if names.is_empty() {
-        return vec![Netns::default()];
-    }
-    names.keys().copied().collect()
-}
-
 fn netns(event: &Traced) -> Netns {
     match event {
         Traced::Decision(decision) => decision.netns,
@@ -380,19 +347,7 @@ impl Shape {
         match self {
             Self::Text(text) => text.lost(lost, trigger::now(), out),
             Self::Json(json) => json.lost(lost, trigger::now(), out),
-            Self::Line(_) => {
-                let Lost {
-                    decisions,
-                    changes,
-                    candidates,
-                } = lost;
-                log::write(
-                    log::Level::Warning,
-                    &format!(
-                        "lost {decisions} decisions, {changes} changes, {candidates} lists of candidates"
-                    ),
-                );
-            }
+            Self::Line(_) => log::write(log::Level::Warning, &format!("lost {}", lost_words(lost))),
         }
     }
 

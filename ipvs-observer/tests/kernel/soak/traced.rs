@@ -8,6 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use ipvs_observer::log::counted;
 use rustix::process::Signal;
 use serde_json::Value as Json;
 
@@ -74,8 +75,11 @@ impl Traced {
         self.reader.join().expect("a reader");
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = format!(
-            "{} decisions and {} changes shown; lost: {} decisions, {} changes, 0 lists of candidates, 0 lines",
-            told.decisions, told.changes, told.lost_decisions, told.lost_changes
+            "{} and {} shown; lost: {}, {}, 0 lists of candidates, 0 lines",
+            counted(told.decisions, "decision"),
+            counted(told.changes, "change"),
+            counted(told.lost_decisions, "decision"),
+            counted(told.lost_changes, "change")
         );
         let last = said.lines().last().expect("a summary");
         assert!(last.contains(&expected), "{last}, where there were {expected}");

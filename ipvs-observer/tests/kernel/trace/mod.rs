@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipvs_observer::log;
 use serde_json::Value as Json;
 
 use crate::{ipvsadm, observer, support::child, traffic};
@@ -234,7 +235,7 @@ fn a_flood_loses_events_and_says_exactly_how_many() {
     );
     assert_eq!(shown + lost, MADE, "{shown} shown, {lost} lost; {messages}");
     assert!(
-        messages.contains(&format!("lost: {lost} decisions")),
+        messages.contains(&format!("lost: {}", log::counted(lost, "decision"))),
         "{messages}"
     );
     assert_eq!(made, MADE, "the kernel counted what was made");
