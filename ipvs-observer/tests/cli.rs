@@ -108,6 +108,25 @@ fn an_output_of_another_kind_is_refused_with_the_kinds_that_there_are() {
 }
 
 #[test]
+fn a_namespace_that_is_absent_or_none_ends_what_cannot_wait_for_it() {
+    for (args, code) in [
+        (&["collect", "--once", "--netns", "nowhere"][..], 1),
+        (&["collect", "--count", "3", "--netns", "nowhere"], 1),
+        (&["trace", "--count", "3", "--netns", "nowhere"], 1),
+        (&["collect", "--once", "--netns", "/proc/self/status"], 2),
+        (&["collect", "--netns", "/proc/self/ns/mnt"], 2),
+        (&["trace", "--netns", "/proc/self/status"], 2),
+    ] {
+        let output = run(args, &[]);
+        let message = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(message.contains("network namespace"), "{args:?}: {message}");
+        assert!(message.contains("`ip netns`"), "{args:?}: {message}");
+    }
+}
+
+#[test]
 fn an_unknown_flag_and_flags_that_contradict_end_with_2() {
     for args in [
         &["collect", "--nope"][..],

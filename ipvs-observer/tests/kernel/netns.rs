@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    fs,
     io::{BufRead, BufReader, Write},
     net::UdpSocket,
     path::Path,
@@ -235,11 +236,156 @@ fn a_namespace_that_is_deleted_goes_at_once_and_is_gathered_when_it_comes_again(
 }
 
 #[test]
-fn what_is_no_namespace_is_a_state_that_names_it() {
-    let lines = observer::gather(&["--netns", "nowhere,/proc/self/ns/net"]);
-    let state = only(&in_netns(&lines, "nowhere"), "ipvs_observer").clone();
+fn a_namespace_that_is_not_there_yet_is_a_state_and_comes() {
+    let mut collect = Collect::start(&["--netns", "late,/proc/self/ns/net"]);
+    let lines = collect.gather(2);
+    let state = only(&in_netns(&lines, "late"), "ipvs_observer").clone();
     assert_eq!(state.text("status"), "unavailable");
+    assert_eq!(state.text("reason"), "no such network namespace");
     let own = in_netns(&lines, "/proc/self/ns/net");
     assert_ne!(only(&own, "ipvs_observer").text("status"), "unavailable");
     assert!(only(&own, "ipvs").fields.contains_key("virtual_servers"));
+    let late = Named::new("late");
+    let lines = in_netns(&collect.gather(2), "late");
+    assert_ne!(only(&lines, "ipvs_observer").text("status"), "unavailable");
+    assert_eq!(of(&lines, "ipvs_virtual_server").count(), 1, "{lines:?}");
+    let said = collect.end();
+    assert_eq!(
+        said.matches("E! network namespace late: there is no such")
+            .count(),
+        1,
+        "{said}"
+    );
+    late.delete();
+}
+
+#[test]
+fn a_trace_waits_for_a_namespace_that_is_not_there_yet() {
+    let running = observer::Running::start(&["trace", "--netns", "later"]);
+    thread::sleep(Duration::from_secs(3));
+    // Attaching takes the kernel seconds, and a kernel without BTF has no trace.
+    let later = Named::new("later");
+    thread::sleep(Duration::from_secs(12));
+    later.inside(|| shell("ipvsadm -A -u 10.9.0.1:7079 -s rr"));
+    thread::sleep(Duration::from_secs(1));
+    let (output, _) = running.stop("-TERM");
+    let messages = String::from_utf8(output.stderr).expect("text");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    if output.status.code() == Some(1) {
+        assert!(messages.contains("cannot be traced here"), "{messages}");
+    } else {
+        assert!(
+            messages.contains("W! network namespace later is not there"),
+            "{messages}"
+        );
+        assert!(messages.contains("network namespace later came"), "{messages}");
+        assert!(
+            shown.contains("udp://10.9.0.1:7079") && shown.contains("add service"),
+            "{shown}: {messages}"
+        );
+    }
+    later.delete();
+}
+
+#[test]
+fn a_run_that_ends_by_itself_does_not_wait_for_a_namespace_and_what_is_none_is_wrong_usage() {
+    for (args, code) in [
+        (&["collect", "--once"][..], 1),
+        (&["collect", "--count", "2", "--interval", "100ms"], 1),
+        (&["trace", "--count", "1"], 1),
+    ] {
+        let output = observer::run(&[args, &["--netns", "/proc/self/ns/net,nowhere"]].concat());
+        let messages = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {messages}");
+        assert!(
+            output.stdout.is_empty() && messages.contains("'nowhere'"),
+            "{args:?}: {messages}"
+        );
+    }
+    fs::write("/tmp/no-namespace", "").expect("a file");
+    for netns in ["/tmp/no-namespace", "/proc/self/ns/mnt", "/tmp"] {
+        for args in [
+            &["collect", "--once"][..],
+            &["collect"],
+            &["trace"],
+            &["trace", "--count", "1"],
+        ] {
+            let output = observer::run(&[args, &["--netns", netns]].concat());
+            let messages = String::from_utf8(output.stderr).expect("text");
+            assert_eq!(output.status.code(), Some(2), "{args:?} {netns}: {messages}");
+            assert!(messages.contains("no network namespace"), "{messages}");
+        }
+    }
+}
+
+#[test]
+fn a_namespace_can_be_named_by_its_number_as_json_shows_it() {
+    let numbered = Named::new("numbered");
+    let number = netlink::namespace_of("numbered")
+        .expect("it is there")
+        .0
+        .to_string();
+    let lines = observer::gather(&["--netns", &number]);
+    let server = only(&lines, "ipvs_virtual_server");
+    assert_eq!(
+        (server.tag("netns"), server.tag("port")),
+        (number.as_str(), "7070")
+    );
+    numbered.delete();
+    assert!(numbered.goes());
+}
+
+#[test]
+fn a_service_that_is_in_no_table_is_told_once_and_is_a_state_until_it_comes() {
+    let (blue, red) = (Named::new("blue"), Named::new("red"));
+    let mut collect = Collect::start(&[
+        "--netns",
+        "blue,red",
+        "--probes",
+        "off",
+        "--service",
+        "udp://10.9.0.1:7070,fwmark:9",
+        "--service",
+        "tcp://10.9.0.1:7071",
+    ]);
+    let states = |collect: &mut Collect| {
+        let lines = collect.gather(2);
+        let states = of(&lines, "ipvs_observer");
+        let states: Vec<_> = states
+            .map(|line| format!("{}: {}", line.text("status"), line.text("reason")))
+            .collect();
+        assert_eq!(states[0], states[1]);
+        states[0].clone()
+    };
+    for _ in 0..3 {
+        assert_eq!(states(&mut collect), "degraded: no service fwmark:9 and 1 more");
+    }
+    // In one of the namespaces, and of one of the families.
+    red.inside(|| shell("ipvsadm -A -f 9 -6 -s rr"));
+    assert_eq!(states(&mut collect), "degraded: no service tcp://10.9.0.1:7071");
+    blue.inside(|| shell("ipvsadm -A -t 10.9.0.1:7071 -s rr"));
+    assert_eq!(states(&mut collect), "ok: ");
+    red.inside(|| shell("ipvsadm -D -f 9 -6"));
+    assert_eq!(states(&mut collect), "degraded: no service fwmark:9");
+    let said = collect.end();
+    for (message, times) in [
+        ("W! there is no service fwmark:9,", 2),
+        ("W! there is no service tcp://10.9.0.1:7071,", 1),
+        ("I! service fwmark:9 was added", 1),
+        ("I! service tcp://10.9.0.1:7071 was added", 1),
+        ("udp://10.9.0.1:7070", 0),
+    ] {
+        assert_eq!(said.matches(message).count(), times, "{message}: {said}");
+    }
+    let args = ["collect", "--once", "--service", "tcp://10.9.0.1:7099"];
+    let output = observer::run(&args);
+    let messages = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success(), "{messages}");
+    assert!(
+        messages.contains("W! there is no service tcp://10.9.0.1:7099"),
+        "{messages}"
+    );
+    for named in [blue, red] {
+        named.delete();
+    }
 }

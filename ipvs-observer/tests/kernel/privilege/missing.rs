@@ -117,6 +117,14 @@ fn a_kernel_that_wants_more_for_performance_events_is_told_with_what_mends_it() 
             refused
         );
     }
+    // The remedy is the same for whoever lacks CAP_PERFMON too: what this kernel wants at that level is not known then.
+    let (rows, _) = check(as_user(&["net_admin", "bpf"], &CHECK));
+    let without = row(&rows, "performance events");
+    assert_eq!(without["state"], "missing");
+    assert!(!refused || without["remedy"] == events["remedy"], "{without}");
+    for words in ["give CAP_PERFMON", "kernel.perf_event_paranoid=2"] {
+        assert!(without["remedy"].to_string().contains(words), "{without}");
+    }
     // Root keeps the older capability for it where it must, and there alone.
     let mut collect = Collect::of(observer::command(&["collect", "--trigger", "stdin"]));
     collect.gather(1);
@@ -124,6 +132,79 @@ fn a_kernel_that_wants_more_for_performance_events_is_told_with_what_mends_it() 
     let admin = held.iter().any(|thread| thread.set("CapEff") & SYS_ADMIN != 0);
     assert_eq!(admin, refused);
     collect.end();
+}
+
+#[test]
+fn below_that_level_the_remedy_is_the_capability_alone() {
+    let _setting = Paranoid::at("2");
+    shell("modprobe ip_vs");
+    let (rows, _) = check(as_user(&["net_admin", "bpf"], &CHECK));
+    let events = row(&rows, "performance events");
+    assert_eq!(events["state"], "missing");
+    assert_eq!(events["remedy"], row(&rows, "CAP_PERFMON")["remedy"]);
+    assert!(!events["remedy"].to_string().contains("paranoid"), "{events}");
+}
+
+/// The oldest kernel takes maps from the locked memory; the others do not ask for it.
+#[test]
+fn too_little_locked_memory_is_told_once_and_named_for_what_it_is() {
+    let _setting = Paranoid::at("2");
+    states::unload();
+    let limited = |args: &[&str]| {
+        let inner = as_user(&THREE, args);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -l 64; exec \"$@\"", "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        command
+    };
+    let mut collect = Collect::of(limited(&["collect", "--trigger", "stdin"]));
+    collect.gather(1);
+    let reason = |collect: &mut Collect| {
+        let lines = collect.gather(1);
+        only(&lines, "ipvs_observer").text("reason").to_owned()
+    };
+    shell("modprobe ip_vs");
+    assert!(soon(|| !reason(&mut collect).contains("attached or taken away")
+        && !reason(&mut collect).contains("not loaded")));
+    let first = reason(&mut collect);
+    for scheduler in ["rr", "wrr", "lc"] {
+        shell(&format!("modprobe ip_vs_{scheduler}"));
+        for _ in 0..3 {
+            assert_eq!(reason(&mut collect), first, "{scheduler}");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+    let messages = collect.end();
+    let (rows, _) = check(limited(&CHECK));
+    if !first.contains("not permitted to load BPF programs") {
+        assert!(
+            fs::read_to_string("/proc/sys/kernel/osrelease")
+                .is_ok_and(|release| !release.starts_with("5.10")),
+            "this kernel takes maps from the locked memory: {first}"
+        );
+        assert!(!messages.contains("locked memory"), "{messages}");
+        return;
+    }
+    let warnings: Vec<_> = messages.lines().filter(|line| line.starts_with("W! ")).collect();
+    let [warning] = warnings[..] else {
+        panic!("not one warning: {messages}");
+    };
+    for words in ["locked memory, here 64 KiB", "nothing is counted", "LimitMEMLOCK"] {
+        assert!(warning.contains(words), "{warning}");
+    }
+    assert!(
+        !messages.contains("only calls") && !warning.contains("BTF"),
+        "{messages}"
+    );
+    let refused = row(&rows, "probe: BPF programs");
+    assert_eq!(refused["state"], "missing");
+    assert!(
+        rows.iter().all(|row| row["need"] != "probe: BTF of ip_vs"),
+        "{rows:?}"
+    );
+    assert!(!serde_json::to_string(&rows).expect("text").contains("only calls"));
 }
 
 #[test]
