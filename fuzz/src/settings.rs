@@ -6,17 +6,19 @@ use ipvs_observer::{
     trace::{ClientNet, DestinationSpec},
 };
 
-const WRITTEN: [&str; 24] = [
+const WRITTEN: [&str; 26] = [
     "tcp://10.0.0.1:80",
     "udp://[2001:db8::1]:53",
     "sctp://[::ffff:10.0.0.1]:0",
     "fwmark:47",
+    "fwmark:47/inet6",
     "fwmark:4294967296",
     "10.0.0.0/8",
     "2001:db8::/127",
     "192.0.2.7",
     "0.0.0.0/0",
     "10.0.0.1:8080",
+    "192.0.2.7:40000",
     "[2001:db8::1]:8080",
     "stdout",
     "unix:///run/telegraf.sock",
@@ -47,7 +49,11 @@ pub fn run(data: &[u8]) {
     }
     if let Ok(net) = text.parse::<ClientNet>() {
         let host = text.split('/').next().expect("something");
-        let ip: std::net::IpAddr = host.parse().expect("an address");
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let ip: std::net::IpAddr = bare.unwrap_or(host).parse().unwrap_or_else(|_| {
+            let client: std::net::SocketAddr = host.parse().expect("an address, or one with a port");
+            client.ip()
+        });
         assert!(net.contains(&ip.into()), "a network without its own address");
     }
     let _ = text.parse::<DestinationSpec>();
@@ -60,7 +66,7 @@ pub fn run(data: &[u8]) {
         settings::size(text),
         settings::netns(text),
     );
-    assert!(settings::count(text) != Ok(0) && settings::entries(text) != Ok(0));
+    assert!(settings::count(text, "none") != Ok(0) && settings::entries(text) != Ok(0));
 }
 
 /// One of each.

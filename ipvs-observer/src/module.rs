@@ -51,8 +51,8 @@ fn words(known: Known) -> &'static str {
 
 /// Reads the first list of modules that there is, as `depmod` writes it: a line `PATH: PATHS`.
 fn known(folders: &[PathBuf]) -> Known {
-    let lists = folders.iter().map(|folder| folder.join("modules.dep"));
-    let Some(list) = lists.filter_map(|list| fs::read_to_string(list).ok()).next() else {
+    let mut lists = folders.iter().map(|folder| folder.join("modules.dep"));
+    let Some(list) = lists.find_map(|list| fs::read_to_string(list).ok()) else {
         return Known::Nothing;
     };
     let is_it = |line: &str| {
@@ -103,7 +103,7 @@ mod tests {
     fn modprobe_is_advised_only_where_the_running_kernel_has_the_module() {
         let folder = tempfile::tempdir().expect("a folder");
         let (absent, here) = (folder.path().join("absent"), folder.path().to_owned());
-        assert_eq!(known(&[absent.clone()]), Known::Nothing);
+        assert_eq!(known(std::slice::from_ref(&absent)), Known::Nothing);
         for (list, expected) in [
             ("", Known::Missing),
             (

@@ -235,17 +235,19 @@ pub fn netns(text: &str) -> Result<String, String> {
     }
     let other =
         || netlink::namespace_of(text).is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    for _ in 0..MOUNTING {
-        if !other() {
-            return Ok(text.to_owned());
+    let mut looks = if text.contains(['/', '\0']) { 1 } else { MOUNTING };
+    while other() {
+        looks -= 1;
+        if looks == 0 {
+            return Err(format!("'{text}' is no network namespace: {EXAMPLES}"));
         }
         // `ip netns add` makes the file first, and then mounts the namespace on it.
         thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("'{text}' is no network namespace: {EXAMPLES}"))
+    Ok(text.to_owned())
 }
 
-/// How often a file that is no network namespace is looked at again.
+/// How often a name is looked at that is no network namespace yet.
 const MOUNTING: u32 = 5;
 
 /// How many entries a map of the probes has: at least one.

@@ -82,7 +82,8 @@ pub struct CollectArgs {
     )]
     services: Vec<ServiceSpec>,
 
-    /// Another network namespace, by its name or a path to it; repeatable. Lines then carry the tag netns
+    /// Another network namespace, by its name, a path to it or its inode number; repeatable. Lines then carry the tag
+    /// netns
     #[arg(
         long = "netns",
         value_name = "NAME|PATH",

@@ -182,7 +182,8 @@ const ENVIRONMENT: Section = (
     &[Text(
         "Each flag has a variable that sets it, named under the flag. A flag on the command line comes before its \
          variable. Where a flag is repeatable, the variable takes several values with commas between them; flags \
-         without a value take true or false.",
+         without a value take true or false. An empty variable counts as unset. A value that only another verb takes \
+         is ignored, one that no verb takes is wrong usage, and a name that is no setting is warned of.",
     )],
 );
 

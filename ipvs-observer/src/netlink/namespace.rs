@@ -51,9 +51,9 @@ pub fn namespace_of(name: &str) -> io::Result<Netns> {
 /// Whether what is there is a network namespace. Of one that may not be opened only the kind of its file system is
 /// known, which is that of namespaces of every type.
 fn is_namespace(path: &Path) -> io::Result<bool> {
-    const NSFS: u64 = 0x6e73_6673;
+    const NSFS: u32 = 0x6e73_6673;
     const GET_TYPE: libc::c_ulong = 0xb703;
-    if statfs(path)?.f_type as u64 != NSFS {
+    if u32::try_from(statfs(path)?.f_type) != Ok(NSFS) {
         return Ok(false);
     }
     let Ok(file) = File::open(path) else {

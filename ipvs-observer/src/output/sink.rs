@@ -174,8 +174,8 @@ mod tests {
     fn a_target_that_is_none_says_why_and_shows_one() {
         let long = format!("unix:///{}", "x".repeat(120));
         for (text, reason) in [
-            ("tcp://x", "not absolute"),
-            ("tcp:///x", "'tcp' is none of"),
+            ("tcp://x", "'tcp://' is none of stdout, unix://, unixgram://"),
+            ("tcp:///x", "'tcp://' is none of stdout, unix://, unixgram://"),
             ("unix://run/x", "not absolute"),
             ("file", "'file' is no output"),
             (long.as_str(), "107 bytes"),

@@ -85,7 +85,7 @@ impl Gatherer {
         self.outputs.begin();
         self.read_tables();
         self.sought
-            .look(self.namespaces.iter().map(|namespace| &namespace.snapshot));
+            .look(&self.namespaces.iter().map(|namespace| &namespace.snapshot));
         let missing = self.sought.missing();
         self.read_probes();
         let probes = self.probe_health();

@@ -19,7 +19,7 @@ impl Sought {
 
     /// Looks for them in the tables of a gather: it is enough if one has it. While a table is not read whole, what it
     /// lacks is not known to be missing, and the state stays as it was.
-    pub(super) fn look<'a>(&mut self, tables: impl Iterator<Item = &'a Snapshot> + Clone) {
+    pub(super) fn look<'a>(&mut self, tables: &(impl Iterator<Item = &'a Snapshot> + Clone)) {
         let whole = tables.clone().all(|table| table.services_in_namespace.is_some());
         for (service, missing) in &mut self.services {
             let named = |table: &Snapshot| {
@@ -95,10 +95,10 @@ mod tests {
     fn one_table_and_one_family_of_a_mark_are_enough() {
         let mut sought = sought(&["fwmark:1", "fwmark:2/inet6"]);
         let tables = [table(&[mark(1, Family::INET6)]), table(&[mark(2, Family::INET6)])];
-        sought.look(tables.iter());
+        sought.look(&tables.iter());
         assert_eq!(sought.missing(), None);
         let tables = [table(&[mark(2, Family::INET)]), table(&[])];
-        sought.look(tables.iter());
+        sought.look(&tables.iter());
         assert_eq!(
             sought.missing().as_deref(),
             Some("no service fwmark:1 and 1 more")
@@ -110,17 +110,17 @@ mod tests {
         let mut unread = table(&[]);
         unread.services_in_namespace = None;
         let mut sought = sought(&["fwmark:1"]);
-        sought.look([&unread].into_iter());
+        sought.look(&[&unread].into_iter());
         assert_eq!(sought.missing(), None, "not known");
-        sought.look([&table(&[])].into_iter());
+        sought.look(&[&table(&[])].into_iter());
         assert_eq!(sought.missing().as_deref(), Some("no service fwmark:1"));
-        sought.look([&unread].into_iter());
+        sought.look(&[&unread].into_iter());
         assert_eq!(
             sought.missing().as_deref(),
             Some("no service fwmark:1"),
             "as it was"
         );
-        sought.look([&unread, &table(&[mark(1, Family::INET)])].into_iter());
+        sought.look(&[&unread, &table(&[mark(1, Family::INET)])].into_iter());
         assert_eq!(sought.missing(), None);
     }
 }
