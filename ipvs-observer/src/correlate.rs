@@ -44,7 +44,11 @@ impl Correlator {
         let (mut picks, mut weights) = (0_u128, 0_u128);
         observed.clear();
         observed.extend(destinations.iter().map(|destination| {
-            let activity = activity.destination(self.netns, service, &destination.key);
+            let by_scheduling = activity.overload_by_scheduling;
+            let mut activity = activity.destination(self.netns, service, &destination.key);
+            if by_scheduling && activity.overloaded == Some(true) && recovered(destination) {
+                activity.overloaded = Some(false);
+            }
             picks += u128::from(activity.picks_since);
             weights += u128::from(destination.weight);
             DestinationObservation {
@@ -58,6 +62,23 @@ impl Correlator {
             seen.weight_share = share(destination.weight.into(), weights);
         }
         activity.service(self.netns, service)
+    }
+}
+
+/// Whether the kernel took back, when the last connection ended, that a destination is overloaded: below the lower
+/// threshold, or below three quarters of the upper one where there is no lower one. With no upper threshold it never
+/// is. Nothing follows the other way: a threshold that was lowered to below the connections that are there makes a
+/// destination overloaded only with its next connection.
+fn recovered(destination: &Destination) -> bool {
+    let total = u64::from(destination.active) + u64::from(destination.inactive);
+    let (upper, lower) = (
+        u64::from(destination.upper_threshold),
+        u64::from(destination.lower_threshold),
+    );
+    match (upper, lower) {
+        (0, _) => true,
+        (_, 0) => total * 4 < upper * 3,
+        _ => total < lower,
     }
 }
 
@@ -184,5 +205,62 @@ mod tests {
         let activity = activity(&[&first, &[(NETNS, 1, 3), (NETNS, 2, 101)]]);
         let shares = shares(Correlator::new(NETNS), &activity, &snapshot(&[1, 1]));
         assert_eq!(shares[0].0, Some(0.75));
+    }
+
+    /// What is reported of a destination that scheduling last saw overloaded or not.
+    fn overloaded(
+        by_scheduling: bool,
+        seen: Option<bool>,
+        [upper, lower]: [u32; 2],
+        total: u32,
+    ) -> Option<bool> {
+        let mut activity = Activity {
+            overload_by_scheduling: by_scheduling,
+            ..Activity::default()
+        };
+        let counters = DestinationActivity {
+            overloaded: seen,
+            ..DestinationActivity::default()
+        };
+        let name = (NETNS, SERVICE, destination(1));
+        activity.destinations.update(0, 1, counters, || Some(name));
+        let snapshot = snapshot(&[1]);
+        let mut found = snapshot.destinations(&snapshot.virtual_servers()[0])[0];
+        (found.upper_threshold, found.lower_threshold) = (upper, lower);
+        (found.active, found.inactive) = (total / 2, total - total / 2);
+        let mut observed = Vec::new();
+        Correlator::new(NETNS).observe(&activity, &SERVICE, &[found], &mut observed);
+        observed[0].activity.overloaded
+    }
+
+    #[test]
+    fn an_overload_seen_by_scheduling_ends_where_the_kernel_ends_it() {
+        for (thresholds, total, expected) in [
+            ([1, 0], 1, true),
+            ([1, 0], 0, false),
+            ([4, 0], 3, true),
+            ([4, 0], 2, false),
+            ([10, 5], 5, true),
+            ([10, 5], 4, false),
+            ([0, 0], 9, false),
+            ([u32::MAX, 0], u32::MAX, true),
+        ] {
+            assert_eq!(
+                overloaded(true, Some(true), thresholds, total),
+                Some(expected),
+                "{thresholds:?} {total}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_overload_that_the_kernel_itself_tells_of_and_one_never_seen_stay_as_they_are() {
+        assert_eq!(overloaded(false, Some(true), [1, 0], 0), Some(true));
+        assert_eq!(overloaded(true, None, [1, 0], 0), None);
+        assert_eq!(
+            overloaded(true, Some(false), [1, 0], 1),
+            Some(false),
+            "a lowered threshold does nothing yet"
+        );
     }
 }

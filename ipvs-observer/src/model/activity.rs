@@ -170,6 +170,8 @@ pub type KeyMap<K, V> = HashMap<K, V, FxBuildHasher>;
 pub struct Activity {
     /// The probes' account of themselves.
     pub probes: ProbeTotals,
+    /// Whether overloads are seen by scheduling alone, so that nobody saw where one ended since.
+    pub overload_by_scheduling: bool,
     /// What each service's scheduler did. A service that nothing was asked of is not there.
     pub services: KeyMap<(Netns, ServiceKey), ServiceActivity>,
     /// What befell each destination. One that nothing befell is not there.

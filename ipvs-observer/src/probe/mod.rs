@@ -263,6 +263,7 @@ impl Probes {
             return activity.clear();
         };
         activity.probes = counters::account(object);
+        activity.overload_by_scheduling = !self.attached.tells_of_overload();
         // The interval ends for the programs first: what comes after belongs to the next.
         let ended = self.control.interval;
         self.control.interval = ended.wrapping_add(1);
