@@ -110,7 +110,8 @@ pub const TOTAL_CONNECTIONS: u32 = 1;
 /// [`Candidates`] were sent, or tried, for this call.
 pub const HAS_CANDIDATES: u32 = 1 << 1;
 
-/// The ports could not be read: they are not where a packet's first bytes are kept.
+/// The packet's ports could not be read, because they are not where its first bytes are kept: those told are 0 and mean
+/// nothing.
 pub const PORTS_UNKNOWN: u32 = 1 << 2;
 /// The packet was handed on to this host.
 pub const ACCEPTED: u32 = 1 << 3;

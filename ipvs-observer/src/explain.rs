@@ -12,7 +12,7 @@ mod turn;
 use std::net::SocketAddr;
 
 use crate::model::{Candidate, Candidates, DestinationState};
-use cost::{Cost, expected_delay, least, most, never_queue};
+use cost::{By, expected_delay, least, most, never_queue};
 use turn::{round_robin, weighted_round_robin};
 
 /// What a scheduler had before it.
@@ -68,8 +68,19 @@ pub struct Hashed {
     pub taken: Option<usize>,
 }
 
-/// What the scheduler's rule makes of what it had; `chosen` is the place of the destination that it took.
-pub fn explain(before: &Before<'_>, chosen: Option<usize>) -> Candidates {
+/// What the scheduler did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It took the destination at this place in the list.
+    Took(usize),
+    /// It took none.
+    Nothing,
+    /// What it took is not known.
+    Unknown,
+}
+
+/// What the scheduler's rule makes of what it had, beside what it did.
+pub fn explain(before: &Before<'_>, choice: Choice) -> Candidates {
     let Rule {
         costs,
         computed,
@@ -77,6 +88,11 @@ pub fn explain(before: &Before<'_>, chosen: Option<usize>) -> Candidates {
     } = rule(before);
     // A destination that is out of sight may have won.
     let computed = computed.filter(|_| before.more == 0);
+    let rule = words + &difference(before, computed, choice);
+    let chosen = match choice {
+        Choice::Took(place) => Some(place),
+        Choice::Nothing | Choice::Unknown => None,
+    };
     let list = before.list.iter().enumerate().map(|(place, state)| Candidate {
         state: *state,
         cost: costs.get(place).copied().flatten(),
@@ -85,9 +101,33 @@ pub fn explain(before: &Before<'_>, chosen: Option<usize>) -> Candidates {
     Candidates {
         list: list.collect(),
         more: before.more,
-        rule: words,
+        rule,
         computed,
     }
+}
+
+/// In words, that the rule computes another destination than the scheduler took; nothing where they agree or where
+/// one of them is not known.
+fn difference(before: &Before<'_>, computed: Option<usize>, choice: Choice) -> String {
+    let Some(computed) = computed else {
+        return String::new();
+    };
+    let took = match choice {
+        Choice::Took(place) if place != computed => name(before, place),
+        Choice::Nothing => "none".to_owned(),
+        Choice::Took(_) | Choice::Unknown => return String::new(),
+    };
+    format!(
+        "; this rule computes {}, but the scheduler took {took}: the state changed while it was read, or the rule of \
+         this kernel is another",
+        name(before, computed)
+    )
+}
+
+fn name(before: &Before<'_>, place: usize) -> String {
+    before.list.get(place).map_or_else(String::new, |state| {
+        SocketAddr::new(state.key.address.ip(), state.key.port).to_string()
+    })
 }
 
 struct Rule {
@@ -98,34 +138,29 @@ struct Rule {
 
 fn rule(before: &Before<'_>) -> Rule {
     let active_times = if before.total_connections { 257 } else { 256 };
-    let load =
-        move |state: &DestinationState| i64::from(state.active) * active_times + i64::from(state.inactive);
+    // The kernel computes loads as `int`, and those that are too great for it wrap.
+    let load = move |state: &DestinationState| {
+        (i64::from(state.active) * active_times + i64::from(state.inactive)) as i32
+    };
     match before.scheduler {
         "rr" => round_robin(before),
         "wrr" => weighted_round_robin(before),
         "lc" => least(
             before,
             format!("least of active * {active_times} + inactive"),
-            |state| {
-                usable(state).then(|| Cost {
-                    load: load(state),
-                    weight: 1,
-                })
-            },
+            By::Load,
+            load,
         ),
         "wlc" => least(
             before,
             format!("least of (active * {active_times} + inactive) / weight"),
-            |state| {
-                usable(state).then(|| Cost {
-                    load: load(state),
-                    weight: state.weight.into(),
-                })
-            },
+            By::LoadAndWeight,
+            load,
         ),
         "sed" => least(
             before,
             "least of (active + 1) / weight".to_owned(),
+            By::LoadAndWeight,
             expected_delay,
         ),
         "nq" => never_queue(before),
@@ -133,7 +168,7 @@ fn rule(before: &Before<'_>) -> Rule {
         "ovf" => most(
             before,
             "the greatest weight whose active connections are not above it",
-            |state| state.active <= state.weight,
+            |state| state.active as i32 <= state.weight as i32,
         ),
         "sh" | "mh" | "dh" => hashed(before),
         "lblc" | "lblcr" => {
@@ -141,12 +176,7 @@ fn rule(before: &Before<'_>) -> Rule {
                 "by the packet's destination, as its table of locality has it, which is not read; where that has \
                  nothing, the least of (active * {active_times} + inactive) / weight, which the costs are"
             );
-            let by_cost = least(before, words, |state| {
-                usable(state).then(|| Cost {
-                    load: load(state),
-                    weight: state.weight.into(),
-                })
-            });
+            let by_cost = least(before, words, By::LoadAndWeight, load);
             Rule {
                 computed: None,
                 ..by_cost
@@ -190,10 +220,13 @@ fn hashed(before: &Before<'_>) -> Rule {
             "a hash of the packet names a bucket; whose that is is not known",
         );
     };
-    let owned = before.list.get(owner).map_or_else(String::new, |state| {
-        let owner = SocketAddr::new(state.key.address.ip(), state.key.port);
-        format!(", which is of {owner}")
-    });
+    let owned = name(before, owner);
+    // No type and no state of the kernel tells the size of Maglev's table.
+    let default = if before.scheduler == "mh" {
+        " (the size by default, which the choice does not contradict)"
+    } else {
+        ""
+    };
     let otherwise = match taken {
         Some(taken) if taken == owner => "",
         Some(_) => "; that takes none, and the service falls back to another bucket",
@@ -202,13 +235,15 @@ fn hashed(before: &Before<'_>) -> Rule {
     Rule {
         costs: vec![None; before.list.len()],
         computed: taken,
-        words: format!("a hash of {by} names bucket {bucket} of {size}{owned}{otherwise}"),
+        words: format!(
+            "a hash of {by} names bucket {bucket} of {size}{default}, which is of {owned}{otherwise}"
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, Memory, explain, given::state};
+    use super::{Before, Choice, Memory, explain, given::state};
 
     #[test]
     fn where_the_deciding_state_is_not_read_no_winner_is_computed_and_it_is_said() {
@@ -221,7 +256,7 @@ mod tests {
                 total_connections: false,
                 memory: Memory::Unread,
             };
-            let explained = explain(&before, Some(0));
+            let explained = explain(&before, Choice::Took(0));
             assert_eq!(explained.computed, None, "{scheduler}");
             assert!(explained.rule.contains("not"), "{scheduler}: {}", explained.rule);
         }
@@ -237,6 +272,29 @@ mod tests {
             total_connections: false,
             memory: Memory::Unread,
         };
-        assert_eq!(explain(&before, None).computed, None);
+        assert_eq!(explain(&before, Choice::Unknown).computed, None);
+    }
+
+    #[test]
+    fn a_choice_that_is_not_the_rules_is_said_and_one_that_is_or_is_unknown_is_not() {
+        let list = [state(1, 0, 0), state(1, 5, 0)];
+        let before = Before {
+            scheduler: "wlc",
+            list: &list,
+            more: 0,
+            total_connections: false,
+            memory: Memory::Unread,
+        };
+        let rule = |before: &Before<'_>, choice| explain(before, choice).rule;
+        for choice in [Choice::Took(0), Choice::Unknown] {
+            assert!(!rule(&before, choice).contains("but"), "{choice:?}");
+        }
+        assert!(rule(&before, Choice::Took(1)).contains("but the scheduler took 10.0.0.1:80"));
+        assert!(rule(&before, Choice::Nothing).contains("but the scheduler took none"));
+        let partly = Before { more: 1, ..before };
+        assert!(
+            !rule(&partly, Choice::Took(1)).contains("but"),
+            "the winner is out of sight"
+        );
     }
 }

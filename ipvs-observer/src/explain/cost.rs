@@ -3,49 +3,50 @@
 use super::{Before, Rule, usable};
 use crate::model::DestinationState;
 
-/// A cost as a fraction, compared as the kernel does: by multiplying crosswise, with no rounding. What is too great
-/// for 64 bits wraps there, and so it does here.
-#[derive(Clone, Copy)]
-pub(super) struct Cost {
-    pub(super) load: i64,
-    pub(super) weight: i64,
+/// What a cost is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The load alone.
+    Load,
+    /// The load divided by the weight.
+    LoadAndWeight,
 }
 
-impl Cost {
-    fn below(self, other: Self) -> bool {
-        other.load.wrapping_mul(self.weight) > self.load.wrapping_mul(other.weight)
-    }
-
-    fn value(self) -> f64 {
-        self.load as f64 / self.weight as f64
-    }
+/// The load of `sed` and `nq`, an `int` in the kernel.
+pub(super) fn expected_delay(state: &DestinationState) -> i32 {
+    (state.active as i32).wrapping_add(1)
 }
 
-pub(super) fn expected_delay(state: &DestinationState) -> Option<Cost> {
-    usable(state).then(|| Cost {
-        load: i64::from(state.active) + 1,
-        weight: state.weight.into(),
-    })
-}
-
-/// The least cost; of equals the first.
+/// The least cost; of equals the first. Costs are compared as the kernel does: by multiplying crosswise, with no
+/// rounding, a load being 32 bits and a product 64.
 pub(super) fn least(
     before: &Before<'_>,
     words: String,
-    cost: impl Fn(&DestinationState) -> Option<Cost>,
+    by: By,
+    load: impl Fn(&DestinationState) -> i32,
 ) -> Rule {
-    let costs: Vec<_> = before.list.iter().map(cost).collect();
-    let mut winner: Option<(usize, Cost)> = None;
-    for (place, cost) in costs.iter().enumerate() {
-        if let Some(cost) = cost
-            && winner.is_none_or(|(_, least)| cost.below(least))
-        {
-            winner = Some((place, *cost));
+    let weight = |state: &DestinationState| match by {
+        By::Load => 1,
+        By::LoadAndWeight => i64::from(state.weight),
+    };
+    let mut winner: Option<(usize, &DestinationState)> = None;
+    for (place, state) in before.list.iter().enumerate() {
+        let wins = match winner {
+            None => usable(state),
+            // Behind the first, the kernel does not look whether a weight is 0: by the product, such a destination
+            // wins only with a load that has wrapped below 0.
+            Some((_, least)) => {
+                (usable(state) || by == By::LoadAndWeight && !state.overloaded)
+                    && i64::from(load(least)) * weight(state) > i64::from(load(state)) * weight(least)
+            }
+        };
+        if wins {
+            winner = Some((place, state));
         }
     }
-    let costs = costs.iter().map(|cost| cost.map(Cost::value)).collect();
+    let cost = |state| usable(state).then(|| f64::from(load(state)) / weight(state) as f64);
     Rule {
-        costs,
+        costs: before.list.iter().map(cost).collect(),
         computed: winner.map(|winner| winner.0),
         words,
     }
@@ -56,6 +57,7 @@ pub(super) fn never_queue(before: &Before<'_>) -> Rule {
     let rule = least(
         before,
         "the first idle one, else least of (active + 1) / weight".to_owned(),
+        By::LoadAndWeight,
         expected_delay,
     );
     let idle = before
@@ -87,7 +89,7 @@ pub(super) fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationS
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Before, Memory, explain,
+        Before, Choice, Memory, explain,
         given::{overloaded, state, winner},
     };
 
@@ -121,13 +123,31 @@ mod tests {
                 total_connections: true,
                 memory: Memory::Unread,
             };
-            let costs = explain(&before, None).list;
+            let costs = explain(&before, Choice::Unknown).list;
             assert!(
                 costs
                     .iter()
                     .all(|candidate| candidate.cost.is_some_and(f64::is_finite))
             );
         }
+    }
+
+    #[test]
+    fn a_load_wraps_at_31_bits_as_the_kernels_does() {
+        let below = (1 << 23) - 1;
+        for scheduler in ["lc", "wlc"] {
+            let list = [state(1, 0, 0), state(1, below, 0)];
+            assert_eq!(winner(scheduler, &list, Memory::Unread), Some(0), "{scheduler}");
+            let list = [state(1, 0, 0), state(1, below + 1, 0)];
+            assert_eq!(winner(scheduler, &list, Memory::Unread), Some(1), "{scheduler}");
+        }
+        let list = [state(1, 1, 0), state(1, i32::MAX as u32, 0)];
+        for scheduler in ["sed", "nq"] {
+            assert_eq!(winner(scheduler, &list, Memory::Unread), Some(1), "{scheduler}");
+        }
+        let drained = [state(1, 0, 0), state(0, below + 1, 0)];
+        assert_eq!(winner("wlc", &drained, Memory::Unread), Some(1));
+        assert_eq!(winner("lc", &drained, Memory::Unread), Some(0));
     }
 
     #[test]
@@ -151,7 +171,7 @@ mod tests {
             total_connections: true,
             memory: Memory::Unread,
         };
-        let explained = explain(&before, Some(1));
+        let explained = explain(&before, Choice::Took(1));
         assert_eq!(
             explained
                 .list

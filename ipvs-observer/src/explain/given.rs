@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Before, Memory, explain};
+use super::{Before, Choice, Memory, explain};
 use crate::model::{Address, DestinationKey, DestinationState};
 
 pub(super) fn state(weight: u32, active: u32, inactive: u32) -> DestinationState {
@@ -34,5 +34,5 @@ pub(super) fn winner(scheduler: &str, list: &[DestinationState], memory: Memory)
         total_connections: false,
         memory,
     };
-    explain(&before, None).computed
+    explain(&before, Choice::Unknown).computed
 }

@@ -11,8 +11,8 @@ use crate::model::{Address, DestinationState, Family};
 pub struct Packet {
     /// The client's address.
     pub client: Address,
-    /// The client's port.
-    pub client_port: u16,
+    /// The client's port, if it could be read.
+    pub client_port: Option<u16>,
     /// The address that the packet is for.
     pub target: Address,
     /// The service's flags.
@@ -25,11 +25,12 @@ const FALLBACK: u32 = 8;
 const PORT: u32 = 0x10;
 
 impl Packet {
-    fn port(&self) -> u32 {
+    /// What the port adds to the hash; none where it counts and is not known.
+    fn port(&self) -> Option<u32> {
         if self.service_flags & PORT == 0 {
-            0
+            Some(0)
         } else {
-            self.client_port.into()
+            self.client_port.map(u32::from)
         }
     }
 }
@@ -37,8 +38,9 @@ impl Packet {
 /// Source hashing (`sh`), with a table of `size` buckets, a power of two.
 pub fn source(list: &[DestinationState], packet: &Packet, size: u32) -> Option<Hashed> {
     let bits = size.checked_ilog2()?;
+    let port = packet.port()?;
     let hash = |offset: u32| {
-        let key = fold(&packet.client).wrapping_add(packet.port());
+        let key = fold(&packet.client).wrapping_add(port);
         offset.wrapping_add(hash_32(key, bits)) & (size - 1)
     };
     // Each destination has as many buckets in a row as its weight, and one if that is 0.
@@ -66,9 +68,10 @@ pub fn destination(list: &[DestinationState], packet: &Packet, size: u32) -> Opt
 /// Maglev hashing (`mh`), with a table of `size` buckets, a prime. `last_weights` are the destinations' last
 /// weights that were not 0: drained ones keep their buckets.
 pub fn maglev(list: &[DestinationState], last_weights: &[u32], packet: &Packet, size: u32) -> Option<Hashed> {
+    let port = packet.port()?;
     let table = maglev_table(list, last_weights, packet.client.family(), size)?;
     Table::of_client(table, packet).look_up(list, |offset| {
-        maglev_hash(fold(&packet.client), packet.port().wrapping_add(offset), FIRST) % size
+        maglev_hash(fold(&packet.client), port.wrapping_add(offset), FIRST) % size
     })
 }
 
@@ -279,7 +282,7 @@ mod tests {
     fn from(client: [u8; 4]) -> Packet {
         Packet {
             client: Address::from(IpAddr::from(client)),
-            client_port: 1234,
+            client_port: Some(1234),
             target: Address::from(IpAddr::from([10, 9, 0, 1])),
             service_flags: 0,
         }
@@ -308,7 +311,7 @@ mod tests {
         let list = [state(1, 1), state(2, 1), state(3, 1)];
         let owners = |flags| {
             let packet = |client_port| Packet {
-                client_port,
+                client_port: Some(client_port),
                 service_flags: flags,
                 ..from([10, 7, 0, 2])
             };
@@ -320,6 +323,21 @@ mod tests {
             owners.len()
         };
         assert_eq!((owners(0), owners(PORT)), (1, 3));
+    }
+
+    #[test]
+    fn without_the_port_a_bucket_is_named_only_where_the_port_does_not_count() {
+        let list = [state(1, 1), state(2, 1)];
+        for (flags, known) in [(0, true), (PORT, false)] {
+            let packet = Packet {
+                client_port: None,
+                service_flags: flags,
+                ..from([10, 7, 0, 2])
+            };
+            assert_eq!(source(&list, &packet, 256).is_some(), known);
+            assert_eq!(maglev(&list, &[1, 1], &packet, 4093).is_some(), known);
+            assert!(destination(&list, &packet, 256).is_some());
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     memory::{Memories, Seen},
 };
 use crate::{
-    explain::{self, Before},
+    explain::{self, Before, Choice},
     model::{
         Address, BegunBy, Candidates, Decision, DestinationState, Name, Outcome, Protocol, Traced, Virtual,
     },
@@ -127,7 +127,12 @@ impl Decisions {
             total_connections: total,
             memory: self.memories.of(scheduler, seen, &list, told),
         };
-        explain::explain(&before, chosen)
+        let choice = match chosen {
+            Some(place) => Choice::Took(place),
+            None if told.outcome == event::OUTCOME_NONE => Choice::Nothing,
+            None => Choice::Unknown,
+        };
+        explain::explain(&before, choice)
     }
 }
 
@@ -233,9 +238,14 @@ fn nothing(summary: &Summary, message: &[u8]) -> (Outcome, String) {
         "" => String::new(),
         words => format!("the scheduler says \"{words}\", though "),
     };
+    let examined = if whole {
+        all.to_string()
+    } else {
+        format!("the first {looked_at} of {all}")
+    };
     (
         Outcome::None,
-        format!("{said}{able} of {all} real servers could take connections"),
+        format!("{said}{able} of {examined} real servers could take connections"),
     )
 }
 
@@ -369,6 +379,38 @@ mod tests {
     }
 
     #[test]
+    fn a_template_says_overloaded_only_of_a_destination_that_was_so_before_the_connection() {
+        let reason = |flags| {
+            let mut told = told(event::OUTCOME_TEMPLATE);
+            told.destination = KernelState {
+                flags,
+                ..destination(0x1000, 1)
+            };
+            decisions().decision(&told, CLOCK).reason
+        };
+        assert_eq!(reason(event::OVERLOADED), "although it is overloaded");
+        assert_eq!(reason(0), "", "the connection that causes the overload");
+    }
+
+    #[test]
+    fn a_scheduler_that_gives_none_although_its_rule_finds_one_is_said_to_differ() {
+        let rule = |outcome| {
+            let mut decisions = decisions();
+            decisions.keep(
+                Box::new(header(77)),
+                vec![destination(0x1000, 1), destination(0x2000, 1)],
+            );
+            let candidates = decisions.decision(&told(outcome), CLOCK).candidates;
+            candidates.expect("candidates").rule
+        };
+        assert!(rule(OUTCOME_NONE).contains("but the scheduler took none"));
+        assert!(
+            !rule(event::OUTCOME_FATAL).contains("but"),
+            "what it took is not known"
+        );
+    }
+
+    #[test]
     fn nothing_to_take_is_said_in_words() {
         let why = |looked_at, drained, overloaded, all| {
             let mut told = told(OUTCOME_NONE);
@@ -402,9 +444,9 @@ mod tests {
             ),
             // Of those that were not looked at, nothing is said.
             (
-                (128, 128, 0, 129),
+                (128, 128, 0, 140),
                 Outcome::None,
-                "the scheduler says \"no!\", though 0 of 129 real servers could take connections",
+                "the scheduler says \"no!\", though 0 of the first 128 of 140 real servers could take connections",
             ),
         ] {
             let (looked_at, drained, overloaded, all) = summary;

@@ -3,14 +3,17 @@
 use std::cell::OnceCell;
 
 use ipvs_observer_common::{
-    event::{CandidatesHeader, Decision, DestinationState as KernelState},
+    event::{
+        CandidatesHeader, Decision, DestinationState as KernelState, OUTCOME_NONE, OUTCOME_SCHEDULED,
+        PORTS_UNKNOWN,
+    },
     layout::Field,
 };
 
 use super::btf::{Source, WrrMark};
 use crate::{
     explain::{
-        Memory,
+        Hashed, Memory,
         hash::{self, Packet},
     },
     model::{Address, DestinationState, Family},
@@ -77,6 +80,7 @@ impl Memories {
                     .map(|candidate| u32::try_from(candidate.last_weight).unwrap_or(0))
                     .collect();
                 hash::maglev(list, &last_weights, &packet(seen, told), MAGLEV)
+                    .filter(|hashed| agrees(hashed, seen, told))
             }
             _ => None,
         };
@@ -84,11 +88,23 @@ impl Memories {
     }
 }
 
+/// Whether the kernel chose as a table of the default size would have it. Where it did not, the table may be of
+/// another size, and then no bucket of it is known.
+fn agrees(hashed: &Hashed, seen: &Seen, told: &Decision) -> bool {
+    let taken = hashed.taken.and_then(|place| seen.list.get(place));
+    let pointer = taken.map(|taken| taken.pointer);
+    match told.outcome {
+        OUTCOME_SCHEDULED => pointer == Some(told.destination.pointer),
+        OUTCOME_NONE => pointer.is_none(),
+        _ => false,
+    }
+}
+
 fn packet(seen: &Seen, told: &Decision) -> Packet {
     let family = Family(told.service.family);
     Packet {
         client: Address::new(family, told.client),
-        client_port: told.client_port,
+        client_port: (told.flags & PORTS_UNKNOWN == 0).then_some(told.client_port),
         target: Address::new(family, seen.header.target),
         service_flags: seen.header.service_flags,
     }
