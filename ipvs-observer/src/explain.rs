@@ -168,7 +168,7 @@ fn rule(before: &Before<'_>) -> Rule {
         "ovf" => most(
             before,
             "the greatest weight whose active connections are not above it",
-            |state| state.active as i32 <= state.weight as i32,
+            |state| state.active.cast_signed() <= state.weight.cast_signed(),
         ),
         "sh" | "mh" | "dh" => hashed(before),
         "lblc" | "lblcr" => {

@@ -14,7 +14,7 @@ pub(super) enum By {
 
 /// The load of `sed` and `nq`, an `int` in the kernel.
 pub(super) fn expected_delay(state: &DestinationState) -> i32 {
-    (state.active as i32).wrapping_add(1)
+    state.active.cast_signed().wrapping_add(1)
 }
 
 /// The least cost; of equals the first. Costs are compared as the kernel does: by multiplying crosswise, with no
