@@ -111,7 +111,7 @@ fn explained(decision: &Told) {
     let list: Vec<State> = candidates.list.iter().map(|candidate| candidate.state).collect();
     let packet = Packet {
         client: decision.client,
-        client_port: (decision.flags & event::PORTS_UNKNOWN == 0).then_some(decision.client_port),
+        client_port: (decision.client_port != 0).then_some(decision.client_port),
         target: decision.client,
         service_flags: decision.client_port.into(),
     };

@@ -88,10 +88,6 @@ impl Availability {
         self.needs.clear();
     }
 
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.needs.append(&mut other.needs);
-    }
-
     pub(super) fn met(&mut self, name: &str, consequence: &'static str) {
         self.push(name, consequence, None, false);
     }
