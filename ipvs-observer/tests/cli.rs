@@ -290,3 +290,84 @@ fn a_burst_of_newlines_is_not_a_queue_of_gathers() {
     let gathers = running.gathers();
     assert!((1..100).contains(&gathers), "{gathers} gathers for one burst");
 }
+
+/// Starts a gather by a signal, with something else than its own pipe on standard input.
+fn signalled(trigger: &str, stdin: impl Into<Stdio>) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_ipvs-observer"))
+        .args(["collect", "--probes", "off", "--trigger", trigger])
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// How it ended, if it did within this time.
+fn ended_within(child: &mut Child, time: Duration) -> Option<Option<i32>> {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Some(status.code());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+#[test]
+fn under_a_signal_trigger_the_end_of_the_pipe_on_stdin_is_the_end_as_telegraf_stops_a_child() {
+    for (trigger, signal) in [("sighup", "-HUP"), ("sigusr1", "-USR1"), ("sigusr2", "-USR2")] {
+        let mut running = Triggered::start(&["--trigger", trigger]);
+        assert_eq!(running.gathers(), 0);
+        let mut stdin = running.child.stdin.take().expect("piped");
+        // What is written is nobody's word to stop.
+        stdin.write_all(b"\n").expect("there is room");
+        running.signal(signal);
+        assert_eq!(running.gathers(), 1, "{trigger}");
+        drop(stdin);
+        assert_eq!(
+            ended_within(&mut running.child, Duration::from_secs(2)),
+            Some(Some(0)),
+            "{trigger}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_read_from_the_pipe_on_stdin_under_a_signal_trigger() {
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let mut child = signalled("sighup", reader.try_clone().expect("its other end once more"));
+    writer.write_all(b"for another").expect("there is room");
+    drop(writer);
+    assert_eq!(ended_within(&mut child, Duration::from_secs(10)), Some(Some(0)));
+    let mut left = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut left).expect("text");
+    assert_eq!(left, "for another");
+}
+
+#[test]
+fn a_stdin_that_is_no_open_pipe_ends_nothing_under_a_signal_trigger() {
+    let (closed, writer) = std::io::pipe().expect("a pipe");
+    drop(writer);
+    let (socket, other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    drop(other);
+    let kinds: [(&str, Stdio); 4] = [
+        ("/dev/null", Stdio::null()),
+        ("a pipe closed at the start", closed.into()),
+        (
+            "a file",
+            std::fs::File::open("Cargo.toml").expect("a file").into(),
+        ),
+        ("a socket", std::os::fd::OwnedFd::from(socket).into()),
+    ];
+    let mut children: Vec<_> = kinds
+        .into_iter()
+        .map(|(kind, stdin)| (kind, signalled("sighup", stdin)))
+        .collect();
+    std::thread::sleep(Duration::from_secs(2));
+    for (kind, child) in &mut children {
+        assert_eq!(child.try_wait().expect("a child"), None, "{kind}");
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}

@@ -58,6 +58,9 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
         Trigger::install(settings.trigger, settings.interval).context(NO_TRIGGER)?
     };
     module::remedy();
+    if let Trigger::Signal(_) = trigger {
+        stop.with_the_pipe_on_stdin().context(NO_TRIGGER)?;
+    }
     // Nothing is run, and no module loaded, from here on.
     let loading = load_module(&settings);
     privilege::begin(&Work {
@@ -99,7 +102,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
 enum End {
     /// All was gathered that was asked for.
     Done,
-    /// By a signal.
+    /// By a signal, or by the end of the pipe on standard input where that stops.
     Stopped,
 }
 

@@ -1,9 +1,20 @@
 //! The word to stop, and what may still be done after it.
 
-use std::time::{Duration, Instant};
+use std::{
+    future,
+    io::{self, Stdin},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FileType, fstat},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::{
     log,
@@ -15,10 +26,11 @@ pub(super) const GRACE: Duration = Duration::from_millis(400);
 /// How often it is looked whether the last lines are out.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
 
-/// The signals that end the program.
+/// What ends the program: signals, and where that is asked for, the end of the pipe on standard input.
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    pipe: Option<AsyncFd<Stdin>>,
 }
 
 impl Stop {
@@ -29,7 +41,23 @@ impl Stop {
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            pipe: None,
         })
+    }
+
+    /// From now on the end of the pipe on standard input counts too, if there is a pipe and somebody has it open.
+    ///
+    /// Telegraf stops a child by closing that pipe, whatever the child's trigger is. Nothing is read from it: what is
+    /// written there is not for this program. A file and `/dev/null` have no such end, and a socket or a terminal may
+    /// be gone while the program is still wanted, as after `ssh -n` or `nohup`.
+    pub(super) fn with_the_pipe_on_stdin(&mut self) -> io::Result<()> {
+        let stdin = io::stdin();
+        let is_pipe = FileType::from_raw_mode(fstat(&stdin)?.st_mode) == FileType::Fifo;
+        if is_pipe && !is_closed(&stdin)? {
+            // SAFETY: it is the process's own standard input, which nothing here closes.
+            self.pipe = Some(unsafe { AsyncFd::register_with_interest(stdin, Interest::READABLE) }?);
+        }
+        Ok(())
     }
 
     /// Comes when one came.
@@ -37,8 +65,30 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = closed(self.pipe.as_ref()) => {}
         }
     }
+}
+
+/// Whether nobody has the other end of a pipe open.
+fn is_closed(pipe: &Stdin) -> io::Result<bool> {
+    let mut pipes = [PollFd::new(pipe, PollFlags::empty())];
+    poll(&mut pipes, Some(&Timespec::default()))?;
+    Ok(pipes[0].revents().contains(PollFlags::HUP))
+}
+
+/// Comes when nobody has the other end of a pipe open any more.
+async fn closed(pipe: Option<&AsyncFd<Stdin>>) {
+    while let Some(pipe) = pipe
+        && let Ok(mut state) = pipe.ready(Interest::READABLE).await
+    {
+        if state.ready().is_read_closed() {
+            return;
+        }
+        // Something was written, and stays there.
+        state.clear_ready();
+    }
+    future::pending().await
 }
 
 /// The end: what can be written in a moment is, and it is said if something is left.
