@@ -18,6 +18,8 @@ pub struct Health {
     message: String,
     /// Whether it passes by itself in a moment, so that nobody needs to be told.
     passing: bool,
+    /// Whether `ip_vs` is absent, which gathers wait for.
+    absent: bool,
 }
 
 impl Health {
@@ -34,6 +36,7 @@ impl Health {
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
                 passing: false,
+                absent: matches!(failure, Failure::Absent),
             };
         }
         let Some(probes) = probes.filter(|probes| !probes.complete()) else {
@@ -48,6 +51,7 @@ impl Health {
             reason: format!("probes: {reason}"),
             message: lack(probes),
             passing: probes.is_passing(),
+            absent: false,
         }
     }
 
@@ -84,13 +88,19 @@ pub fn lack(probes: &Availability) -> String {
 #[derive(Debug, Default)]
 pub struct Reporter {
     netns: Option<String>,
+    waits: bool,
     last: Option<Health>,
 }
 
 impl Reporter {
-    /// For a network namespace that was asked for by name; its messages say so.
-    pub fn of_namespace(netns: Option<String>) -> Self {
-        Self { netns, last: None }
+    /// For a network namespace that was asked for by name; its messages say so. `waits`: gathers go on until what is
+    /// missing comes.
+    pub fn new(netns: Option<String>, waits: bool) -> Self {
+        Self {
+            netns,
+            waits,
+            last: None,
+        }
     }
 
     /// Tells of `health` if it is not what it was.
@@ -105,6 +115,11 @@ impl Reporter {
             Status::Ok => (log::Level::Info, "everything is gathered again"),
             Status::Degraded => (log::Level::Warning, health.message.as_str()),
             Status::Unavailable => (log::Level::Error, health.message.as_str()),
+        };
+        let level = if self.waits && health.absent {
+            log::Level::Info
+        } else {
+            level
         };
         match &self.netns {
             Some(netns) => log::write(level, &format!("network namespace {netns}: {message}")),

@@ -80,13 +80,13 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     let gone = outputs.gone();
     tokio::pin!(gone);
     let end = tokio::select! {
-        end = gathers(settings, loading, &mut stop, &mut trigger, &outputs) => end?,
+        end = gathers(settings, loading, &mut stop, &mut trigger, &outputs) => end,
         // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
         () = &mut gone => return Ok(()),
     };
-    if matches!(end, End::Stopped) {
+    if !matches!(end, Ok(End::Done)) {
         flush(&outputs).await;
-        return Ok(());
+        return end.map(drop);
     }
     tokio::select! {
         outcome = last_lines(&outputs) => outcome,
@@ -141,6 +141,7 @@ async fn gathers(
                     return Ok(End::Stopped);
                 };
                 gatherer = following;
+                gatherer.require_probes(false)?;
             }
         };
         if !triggered {
@@ -151,6 +152,7 @@ async fn gathers(
             return Ok(End::Stopped);
         };
         gatherer = gathered;
+        gatherer.require_probes(false)?;
         privilege::settle();
         left = left.map(|left| left - 1);
     }

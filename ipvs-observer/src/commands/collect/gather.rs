@@ -23,6 +23,8 @@ use crate::{
 
 /// Everything that lives from one gather to the next.
 pub(super) struct Gatherer {
+    /// Whether it is a failure if one of the probes is not to be had.
+    all_probes: bool,
     schema: Schema,
     precision: Precision,
     services: Vec<ServiceSpec>,
@@ -41,7 +43,7 @@ impl Gatherer {
     /// # Errors
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect, outputs: Arc<Outputs>) -> anyhow::Result<Self> {
-        let namespaces = namespaces(&settings.namespaces)?;
+        let namespaces = namespaces(&settings.namespaces, !settings.once)?;
         let mode = settings.probes_wanted();
         let probes = (mode != ProbeMode::Off).then(|| {
             Probing::attach(&ProbeSettings {
@@ -52,15 +54,8 @@ impl Gatherer {
                 tell: Tell::Changes,
             })
         });
-        if let (ProbeMode::On, Some(probes)) = (mode, &probes) {
-            let availability = probes.availability();
-            anyhow::ensure!(
-                availability.complete(),
-                "not all probes can be attached, and --probes on asks for all; {}; --probes auto goes on without",
-                health::lack(availability)
-            );
-        }
-        Ok(Self {
+        let gatherer = Self {
+            all_probes: mode == ProbeMode::On,
             schema: settings.schema,
             precision: settings.precision,
             services: settings.services.clone(),
@@ -74,7 +69,28 @@ impl Gatherer {
                 Encoder::handing_out(settings.unsigned, move |lines| outputs.add(&lines))
             },
             outputs,
-        })
+        };
+        gatherer.require_probes(true)?;
+        Ok(gatherer)
+    }
+
+    /// Holds that all probes are attached, if all are wanted. At the start `ip_vs` has to be there; one that is removed
+    /// later is waited for, with its probes.
+    ///
+    /// # Errors
+    /// Not all are to be had.
+    pub(super) fn require_probes(&self, at_the_start: bool) -> anyhow::Result<()> {
+        let Some(probes) = self.probes.as_ref().filter(|_| self.all_probes) else {
+            return Ok(());
+        };
+        let waits = !at_the_start && probes.here().is_none_or(Probes::waits);
+        let availability = probes.availability();
+        anyhow::ensure!(
+            waits || availability.complete(),
+            "not all probes can be attached, and --probes on asks for all; {}; --probes auto goes on without",
+            health::lack(availability)
+        );
+        Ok(())
     }
 
     /// Gathers, and gives the lines to the outputs as they are encoded. `skipped`: ticks left out so far.
@@ -189,11 +205,11 @@ impl Gatherer {
 }
 
 /// The namespaces asked for, each once; the program's own if none was.
-fn namespaces(asked: &[String]) -> anyhow::Result<Vec<Namespace>> {
+fn namespaces(asked: &[String], waits: bool) -> anyhow::Result<Vec<Namespace>> {
     const NO_PROC: &str = "cannot tell which network namespace this is, so no probe's count could be told from \
                            another's; mount /proc";
     if asked.is_empty() {
-        return Ok(vec![Namespace::new(None).context(NO_PROC)?]);
+        return Ok(vec![Namespace::new(None, waits).context(NO_PROC)?]);
     }
     let mut names: Vec<&String> = Vec::new();
     for name in asked {
@@ -201,7 +217,9 @@ fn namespaces(asked: &[String]) -> anyhow::Result<Vec<Namespace>> {
             names.push(name);
         }
     }
-    let named = names.into_iter().map(|name| Namespace::new(Some(name.clone())));
+    let named = names
+        .into_iter()
+        .map(|name| Namespace::new(Some(name.clone()), waits));
     named.map(|namespace| namespace.context(NO_PROC)).collect()
 }
 

@@ -32,8 +32,9 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// The namespace of the calling thread, or that with a name. One that is not there may come.
-    pub(super) fn new(name: Option<String>) -> io::Result<Self> {
+    /// The namespace of the calling thread, or that with a name. One that is not there may come, which is waited for if
+    /// `waits`.
+    pub(super) fn new(name: Option<String>, waits: bool) -> io::Result<Self> {
         let netns = match &name {
             None => netlink::namespace()?,
             Some(name) => netlink::namespace_of(name).unwrap_or_default(),
@@ -45,7 +46,7 @@ impl Namespace {
             dump: Duration::ZERO,
             correlator: Correlator::new(netns),
             before: netns,
-            reporter: Reporter::of_namespace(name.clone()),
+            reporter: Reporter::new(name.clone(), waits),
             name,
         })
     }
