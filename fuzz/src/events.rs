@@ -8,7 +8,7 @@ use ipvs_observer::{
     model::{Decision as Told, DestinationState as State, Traced},
     points::{Points, Schema},
     probe::fuzzing::{self, Ring},
-    trace::{Filter, Json, Text},
+    trace::{Filter, Json, LocalClock, Text},
 };
 use ipvs_observer_common::{
     event::{self, CandidatesHeader, Change, Decision, DestinationState, MESSAGE, SCHEDULER_STATE, Summary},
@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
     };
     let ahead = if mode == 0 { AHEAD } else { u64::from(mode) << 56 };
     let (mut points, mut encoder) = (Points::new(Schema::Full, None), Encoder::new(false));
-    let mut text = Text::new(false);
+    let mut text = Text::new(false, LocalClock::fixed(2));
     let filter = Filter {
         clients: vec!["10.0.0.0/7".parse().expect("a network")],
         ..Filter::default()
@@ -65,7 +65,7 @@ pub fn run(data: &[u8]) {
 /// A terminal is told nothing but text: a process names itself, and its name is shown.
 fn people(text: &mut Text, traced: &Traced) {
     let mut out = Vec::new();
-    text.event(traced, &mut out);
+    text.event(traced, Some("blue"), &mut out);
     let shown = String::from_utf8(out).expect("text");
     let control = |letter: char| letter.is_control() && letter != '\n';
     assert!(!shown.contains(control), "{shown:?}");
@@ -75,12 +75,16 @@ fn people(text: &mut Text, traced: &Traced) {
         }),
         Traced::Change(_) => 1,
     };
-    assert_eq!(shown.lines().count(), lines, "{shown:?}");
+    let headings = shown
+        .lines()
+        .filter(|line| line.starts_with("times are local"))
+        .count();
+    assert_eq!(shown.lines().count(), lines + headings, "{shown:?}");
 }
 
 fn programs(traced: &Traced) {
     let mut out = Vec::new();
-    Json.event(traced, &mut out);
+    Json.event(traced, None, &mut out);
     let (end, object) = out.split_last().expect("a line");
     assert!(*end == b'\n' && !object.contains(&b'\n'));
     let object: serde_json::Value = serde_json::from_slice(object).expect("JSON");

@@ -1,6 +1,8 @@
 //! `trace`: every decision and change as it happens, until told to stop.
 
 mod namespaces;
+mod shape;
+mod summary;
 mod tracer;
 
 use std::sync::{
@@ -17,6 +19,7 @@ use crate::{
     output::{Outputs, Target},
     privilege::{self, Work},
     settings,
+    trace::LocalClock,
 };
 use tracer::Tracer;
 
@@ -36,6 +39,8 @@ pub fn run(settings: settings::Trace) -> anyhow::Result<()> {
 
 async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     module::remedy();
+    // From files that the sandbox forbids to read.
+    let clock = LocalClock::of_system();
     privilege::begin(&Work {
         privileges: settings.privileges,
         probes: true,
@@ -53,7 +58,7 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     let going = Arc::new(AtomicBool::new(true));
     let mut tracing = task::spawn_blocking({
         let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));
-        move || Tracer::start(&settings).map(|mut tracer| tracer.run(&outputs, &going))
+        move || Tracer::start(&settings, clock).map(|mut tracer| tracer.run(&outputs, &going))
     });
     // The one thread that traces was made with all that it needs.
     privilege::only_wait();
@@ -68,8 +73,9 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
         () = gone => return Ok(()),
     };
     let Some(finished) = summary else { return Ok(()) };
-    let summary = finished.context("the trace broke off, which is a mistake in this program")??;
+    let (summary, outcome) =
+        finished.context("the trace broke off, which is a mistake in this program")??;
     flush(&outputs).await;
     summary.tell(outputs.counters().dropped);
-    Ok(())
+    outcome
 }

@@ -226,6 +226,11 @@ impl Attached {
         !self.links.is_empty()
     }
 
+    /// How many functions are probed.
+    pub(super) fn count(&self) -> usize {
+        self.links.len()
+    }
+
     /// Takes all probes away. For each the kernel waits until nobody can be in it any more: they wait together.
     pub(super) fn let_go(&mut self) {
         let mut links: Vec<_> = mem::take(&mut self.links)

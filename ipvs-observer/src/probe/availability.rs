@@ -51,7 +51,6 @@ impl Availability {
                 consequence: "what they count is left out of the gathers until that is done",
                 remedy: "the kernel takes some seconds for it",
             }],
-            passing: true,
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Probes {
     modules: Modules,
     /// The incarnation of `ip_vs` that the layout was read for.
     known: Option<Incarnation>,
+    /// Whether there was no `ip_vs` when the probes were last attached.
+    waits: bool,
     object: Option<Object>,
     /// Whether there is no object because it could not be loaded.
     refused: bool,
@@ -149,6 +151,7 @@ impl Probes {
             control,
             modules: Modules::default(),
             known: None,
+            waits: false,
             object: None,
             refused: false,
             lacks: Vec::new(),
@@ -171,6 +174,21 @@ impl Probes {
     /// Whether probes hold, so that attaching is done until a module comes or goes.
     pub fn attached(&self) -> bool {
         self.attached.any()
+    }
+
+    /// How many functions of the kernel are probed.
+    pub fn count(&self) -> usize {
+        self.attached.count()
+    }
+
+    /// Whether the probes wait for `ip_vs`, which was not there when they were last attached.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Whether `ip_vs` is there and initialised: a probe that waits for it may ask as often as it likes.
+    pub fn ipvs_is_live(&self) -> bool {
+        self.mode != ProbeMode::Off && Modules::ipvs_is_live()
     }
 
     /// Whether the counters tell services and destinations apart on this kernel.
@@ -216,7 +234,8 @@ impl Probes {
     /// Attaches what is there, and lets go of what is not.
     pub fn renew(&mut self) {
         self.availability.clear();
-        if !self.modules.ipvs_loaded() {
+        self.waits = !self.modules.ipvs_loaded();
+        if self.waits {
             self.unload();
             self.nothing_works("module ip_vs", &Reason::module_absent());
             return;

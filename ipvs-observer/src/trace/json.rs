@@ -3,9 +3,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::model::{
-    BegunBy, Change, Decision, DestinationKey, DestinationState, Family, Lost, ServiceKey, Traced, Virtual,
+    BegunBy, Change, Decision, DestinationKey, DestinationState, Family, Lost, Netns, ServiceKey, Traced,
+    Virtual,
 };
 
 /// Writes events as JSON.
@@ -127,7 +129,7 @@ struct CandidateObject {
 struct DecisionObject {
     time: String,
     kind: &'static str,
-    netns: u32,
+    netns: Value,
     service: ServiceObject,
     r#virtual: VirtualObject,
     scheduler: String,
@@ -150,7 +152,7 @@ struct DecisionObject {
 struct ChangeObject {
     time: String,
     kind: &'static str,
-    netns: u32,
+    netns: Value,
     service: ServiceObject,
     action: &'static str,
     destination: Option<EndpointObject>,
@@ -166,22 +168,25 @@ struct ChangeObject {
 struct LostObject {
     time: String,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<Value>,
     decisions: u64,
     changes: u64,
     candidates: u64,
 }
 
 impl Json {
-    /// Appends an event, with its newline.
-    pub fn event(&self, event: &Traced, out: &mut Vec<u8>) {
+    /// Appends an event, with its newline. `name`: that of its namespace, if it was given one.
+    pub fn event(&self, event: &Traced, name: Option<&str>, out: &mut Vec<u8>) {
         match event {
-            Traced::Decision(decision) => line(&decision_object(decision), out),
-            Traced::Change(change) => line(&change_object(change), out),
+            Traced::Decision(decision) => line(&decision_object(decision, name), out),
+            Traced::Change(change) => line(&change_object(change, name), out),
         }
     }
 
-    /// Appends what was lost up to `time` since the last time, in ns since the epoch.
-    pub fn lost(&self, lost: &Lost, time: u64, out: &mut Vec<u8>) {
+    /// Appends what was lost up to `time` since the last time, in ns since the epoch. `netns`: where, which is not known
+    /// where several namespaces are traced.
+    pub fn lost(&self, lost: &Lost, netns: Option<(Netns, Option<&str>)>, time: u64, out: &mut Vec<u8>) {
         let Lost {
             decisions,
             changes,
@@ -191,6 +196,7 @@ impl Json {
             &LostObject {
                 time: moment(time),
                 kind: "lost",
+                netns: netns.map(|(netns, name)| namespace(netns, name)),
                 decisions,
                 changes,
                 candidates,
@@ -200,13 +206,18 @@ impl Json {
     }
 }
 
+/// A namespace's name where it was given one, else its inode.
+fn namespace(netns: Netns, name: Option<&str>) -> Value {
+    name.map_or_else(|| netns.0.into(), Into::into)
+}
+
 fn line(object: &impl Serialize, out: &mut Vec<u8>) {
     // Plain structures into memory: there is nothing that could fail.
     let _ = serde_json::to_writer(&mut *out, object);
     out.push(b'\n');
 }
 
-fn decision_object(decision: &Decision) -> DecisionObject {
+fn decision_object(decision: &Decision, name: Option<&str>) -> DecisionObject {
     let candidates = decision.candidates.as_ref().map(|candidates| {
         let object = |candidate: &crate::model::Candidate| CandidateObject {
             destination: (&candidate.state).into(),
@@ -224,7 +235,7 @@ fn decision_object(decision: &Decision) -> DecisionObject {
     DecisionObject {
         time: moment(decision.time),
         kind: "decision",
-        netns: decision.netns.0,
+        netns: namespace(decision.netns, name),
         service: (&decision.service).into(),
         r#virtual: (&decision.r#virtual).into(),
         scheduler: decision.scheduler.to_string(),
@@ -246,11 +257,11 @@ fn decision_object(decision: &Decision) -> DecisionObject {
     }
 }
 
-fn change_object(change: &Change) -> ChangeObject {
+fn change_object(change: &Change, name: Option<&str>) -> ChangeObject {
     ChangeObject {
         time: moment(change.time),
         kind: "change",
-        netns: change.netns.0,
+        netns: namespace(change.netns, name),
         service: (&change.service).into(),
         action: change.action.name(),
         destination: change.destination.as_ref().map(Into::into),

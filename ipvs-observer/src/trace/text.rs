@@ -2,16 +2,18 @@
 
 use std::{borrow::Cow, io::Write};
 
-use super::{json::moment, lost_words};
+use super::{LocalClock, lost_words};
 use crate::{
     model::{Action, BegunBy, Candidates, Change, Decision, Lost, Outcome, ServiceKey, Traced, Virtual},
     points::Endpoint,
 };
 
 /// Writes events as text. Columns widen as wider values come, and stay so.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Text {
     color: bool,
+    clock: LocalClock,
+    netns: usize,
     service: usize,
     scheduler: usize,
     client: usize,
@@ -27,29 +29,49 @@ enum Color {
 }
 
 impl Text {
-    /// Writes in color or without.
-    pub fn new(color: bool) -> Self {
+    /// Writes in color or without, by this clock.
+    pub fn new(color: bool, clock: LocalClock) -> Self {
         Self {
             color,
-            ..Self::default()
+            clock,
+            netns: 0,
+            service: 0,
+            scheduler: 0,
+            client: 0,
+            destination: 0,
         }
     }
 
-    /// Appends an event.
-    pub fn event(&mut self, event: &Traced, out: &mut Vec<u8>) {
+    /// Appends an event, with its namespace's name where that is to be shown.
+    pub fn event(&mut self, event: &Traced, netns: Option<&str>, out: &mut Vec<u8>) {
         match event {
-            Traced::Decision(decision) => self.decision(decision, out),
-            Traced::Change(change) => self.change(change, out),
+            Traced::Decision(decision) => {
+                self.begin(decision.time, netns, out);
+                self.decision(decision, out);
+            }
+            Traced::Change(change) => {
+                self.begin(change.time, netns, out);
+                self.change(change, out);
+            }
         }
     }
 
     /// Appends what was lost up to `time` since the last time, in ns since the epoch.
-    pub fn lost(&self, lost: &Lost, time: u64, out: &mut Vec<u8>) {
+    pub fn lost(&mut self, lost: &Lost, netns: Option<&str>, time: u64, out: &mut Vec<u8>) {
         let text = format!("lost: {}: more came than could be read", lost_words(lost));
-        put(
-            out,
-            format_args!("{}  {}\n", clock(time), self.paint(Color::Bad, &text)),
-        );
+        self.begin(time, netns, out);
+        put(out, format_args!("{}\n", self.paint(Color::Bad, &text)));
+    }
+
+    /// Begins a line with the time and the namespace.
+    fn begin(&mut self, time: u64, netns: Option<&str>, out: &mut Vec<u8>) {
+        if let Some(heading) = self.clock.heading(time) {
+            put(out, format_args!("{}\n", self.paint(Color::Faint, &heading)));
+        }
+        put(out, format_args!("{}  ", self.clock.time_of_day(time)));
+        if let Some(netns) = netns {
+            put(out, format_args!("{}  ", pad(&mut self.netns, netns)));
+        }
     }
 
     fn decision(&mut self, decision: &Decision, out: &mut Vec<u8>) {
@@ -84,8 +106,7 @@ impl Text {
         put(
             out,
             format_args!(
-                "{}  {service}  {scheduler}  {client} -> {destination}  {state}  {took:>8}  {}\n",
-                clock(decision.time),
+                "{service}  {scheduler}  {client} -> {destination}  {state}  {took:>8}  {}\n",
                 self.paint(color, &words)
             ),
         );
@@ -176,11 +197,7 @@ impl Text {
         let words = format!("{action}{destination}{weight}{by}");
         put(
             out,
-            format_args!(
-                "{}  {service}  {}\n",
-                clock(change.time),
-                self.paint(Color::Note, &words)
-            ),
+            format_args!("{service}  {}\n", self.paint(Color::Note, &words)),
         );
     }
 
@@ -257,12 +274,6 @@ fn pad(width: &mut usize, text: &str) -> String {
     format!("{text:<0$}", *width)
 }
 
-/// The time of day in UTC, to the microsecond: the part of the date that changes.
-fn clock(time: u64) -> String {
-    let moment = moment(time);
-    moment.get(11..26).unwrap_or(&moment).to_owned()
-}
-
 fn duration(ns: u64) -> String {
     match ns {
         0..=9_999 => format!("{ns}ns"),
@@ -322,12 +333,15 @@ mod tests {
         }
     }
 
+    /// What is written below the heading.
     fn written(events: &[Traced]) -> String {
-        let (mut text, mut out) = (Text::new(false), Vec::new());
+        let (mut text, mut out) = (Text::new(false, LocalClock::fixed(0)), Vec::new());
         for event in events {
-            text.event(event, &mut out);
+            text.event(event, None, &mut out);
         }
-        String::from_utf8_lossy(&out).into_owned()
+        let text = String::from_utf8_lossy(&out);
+        let below = text.strip_prefix("times are local, UTC+00:00\n");
+        below.expect("a heading").to_owned()
     }
 
     #[test]

@@ -1,48 +1,40 @@
 //! Events in, lines out.
 
 use std::{
-    collections::BTreeMap,
     io::{self, IsTerminal},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
-use super::namespaces::{namespaces, observed};
+use super::{namespaces::Namespaces, shape::Shape, summary::Summary};
 use crate::{
     health,
     leave::Held,
-    line::Encoder,
-    log::{self, counted},
+    log,
     model::{Activity, Lost, Netns, Traced},
-    module, netlink,
+    module,
     output::{Outputs, Target},
-    points::{Points, Schema},
-    privilege,
+    privilege::{self, Privileges},
     probe::{Outlook, ProbeMode, ProbeSettings, Probes, Tell},
-    settings::{self, TraceFormat},
-    trace::{Filter, Json, Text, lost_words},
-    trigger,
+    settings,
+    trace::{Filter, LocalClock},
 };
 
 /// How long one wait for events may take: then the word to stop is heard.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often modules are looked at, and what was lost is told.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What mends a loss for want of room.
-const WIDER: &str = "; a larger --ring or a narrower filter loses less";
+/// How often `ip_vs` is looked for while it is waited for: what happens before the probes hold is not seen.
+const WATCH: Duration = Duration::from_millis(10);
 
 /// Everything that a trace needs.
 pub(super) struct Tracer {
     probes: Held<Probes>,
+    standing: Standing,
+    privileges: Privileges,
     activity: Activity,
     filter: Filter,
-    /// The namespaces asked for; none: this one.
-    asked: Vec<String>,
-    /// Those of them that are there. Lines tell of which they are only where some were asked for.
-    names: BTreeMap<Netns, String>,
+    namespaces: Namespaces,
     shape: Shape,
     count: Option<u64>,
     deadline: Option<Instant>,
@@ -51,76 +43,31 @@ pub(super) struct Tracer {
     summary: Summary,
 }
 
-/// How events look.
-enum Shape {
-    Text(Text),
-    Json(Json),
-    Line(Box<(Points, Encoder)>),
-}
-
-/// What a trace came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Summary {
-    decisions: u64,
-    changes: u64,
-    lost: Lost,
-    /// Decisions among the lost that the kernel ran no probe for.
-    skipped: u64,
-}
-
-impl Summary {
-    /// Says it, with the lines that the outputs dropped.
-    pub(super) fn tell(&self, dropped: u64) {
-        let Summary {
-            decisions,
-            changes,
-            lost,
-            skipped,
-        } = self;
-        let whole = lost.is_nothing() && dropped == 0;
-        log::write(
-            if whole {
-                log::Level::Info
-            } else {
-                log::Level::Warning
-            },
-            &format!(
-                "{} and {} shown; lost: {}, {}{}",
-                counted(*decisions, "decision"),
-                counted(*changes, "change"),
-                lost_words(lost),
-                counted(dropped, "line"),
-                match (whole, *skipped) {
-                    (true, _) => String::new(),
-                    (false, 0) => WIDER.to_owned(),
-                    (false, _) => format!(
-                        "; the kernel ran no probe for {skipped} of the decisions, because another program of eBPF \
-                         was at work on that processor{}",
-                        if *skipped == lost.decisions && dropped == 0 {
-                            ""
-                        } else {
-                            WIDER
-                        }
-                    ),
-                }
-            ),
-        );
-    }
+/// How the probes stand, as last said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nothing is said yet.
+    #[default]
+    Unsaid,
+    /// They wait for `ip_vs`.
+    Waiting,
+    /// They hold; without what this lacks, if anything.
+    Attached(String),
 }
 
 impl Tracer {
-    /// Attaches the probes.
+    /// Attaches the probes, or begins to wait for `ip_vs`.
     ///
     /// # Errors
     /// This kernel or these privileges allow no trace.
-    pub(super) fn start(settings: &settings::Trace) -> anyhow::Result<Self> {
-        let names = namespaces(settings)?;
+    pub(super) fn start(settings: &settings::Trace, clock: LocalClock) -> anyhow::Result<Self> {
+        let namespaces = Namespaces::find(settings)?;
         let probes = Held::new(|| {
             Probes::attach(&ProbeSettings {
                 mode: ProbeMode::Auto,
                 btf: settings.btf.clone(),
                 sizes: settings.sizes,
-                namespaces: observed(&names),
+                namespaces: namespaces.observed(),
                 tell: if settings.explain {
                     Tell::Candidates
                 } else {
@@ -128,60 +75,46 @@ impl Tracer {
                 },
             })
         });
-        let availability = probes.availability();
-        if netlink::present() {
-            anyhow::ensure!(
-                probes.tell_decisions(),
-                "decisions cannot be traced here: {}",
-                health::lack(availability)
-            );
-            if !availability.complete() {
-                log::write(log::Level::Warning, &health::lack(availability));
-            }
-        } else {
-            log::write(
-                log::Level::Warning,
-                &format!(
-                    "IPVS is not loaded, and the trace begins when it is; {}",
-                    module::remedy()
-                ),
-            );
-        }
         let color = settings.outputs == [Target::Stdout] && io::stdout().is_terminal();
-        Ok(Self {
+        let mut tracer = Self {
             probes,
+            standing: Standing::default(),
+            privileges: settings.privileges,
             activity: Activity::default(),
             filter: settings.filter.clone(),
-            asked: settings.namespaces.clone(),
-            names: if settings.namespaces.is_empty() {
-                BTreeMap::new()
-            } else {
-                names
-            },
-            shape: match settings.format {
-                TraceFormat::Text => Shape::Text(Text::new(color)),
-                TraceFormat::Json => Shape::Json(Json),
-                TraceFormat::Line => {
-                    Shape::Line(Box::new((Points::new(Schema::Full, None), Encoder::new(false))))
-                }
-            },
+            namespaces,
+            shape: Shape::new(settings.format, color, clock),
             count: settings.count,
             deadline: settings.duration.map(|duration| Instant::now() + duration),
             told: Lost::default(),
             told_skipped: 0,
             summary: Summary::default(),
-        })
+        };
+        tracer.stand()?;
+        Ok(tracer)
     }
 
-    /// Traces while `going`, and until the count or the time is reached.
-    pub(super) fn run(&mut self, outputs: &Outputs, going: &AtomicBool) -> Summary {
+    /// Traces while `going`, and until the count or the time is reached. What it came to, and why it ended early.
+    pub(super) fn run(&mut self, outputs: &Outputs, going: &AtomicBool) -> (Summary, anyhow::Result<()>) {
+        let outcome = self.follow(outputs, going);
+        // What was made before the end belongs to the trace, and nothing after it: then what was seen and what was
+        // lost is what was made.
+        self.probes.fall_silent();
+        while self.forward(outputs) {}
+        self.look_for_losses(outputs);
+        (self.summary, outcome)
+    }
+
+    fn follow(&mut self, outputs: &Outputs, going: &AtomicBool) -> anyhow::Result<()> {
         let mut looked = Instant::now();
         self.give_up();
         while going.load(Ordering::Relaxed) && !self.finished() {
-            let left = self.deadline.map_or(PATIENCE, |deadline| {
+            let waits = self.standing == Standing::Waiting;
+            let patience = if waits { WATCH } else { PATIENCE };
+            let left = self.deadline.map_or(patience, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
-            if let Err(error) = self.probes.wait(left.min(PATIENCE)) {
+            if let Err(error) = self.probes.wait(left.min(patience)) {
                 log::write(
                     log::Level::Error,
                     &format!("cannot wait for events ({error}); looking again in a moment"),
@@ -189,20 +122,17 @@ impl Tracer {
                 std::thread::sleep(PATIENCE);
             }
             self.forward(outputs);
-            if looked.elapsed() >= LOOK {
+            if looked.elapsed() >= LOOK || waits && self.probes.ipvs_is_live() {
                 looked = Instant::now();
                 self.look_for_losses(outputs);
-                self.follow_modules(outputs);
+                self.follow_modules(outputs)?;
                 self.give_up();
-                self.follow_namespaces();
+                if self.namespaces.follow() {
+                    self.probes.observe(&self.namespaces.observed());
+                }
             }
         }
-        // What was made before the end belongs to the trace, and nothing after it: then what was seen and what was
-        // lost is what was made.
-        self.probes.fall_silent();
-        while self.forward(outputs) {}
-        self.look_for_losses(outputs);
-        self.summary
+        Ok(())
     }
 
     fn finished(&self) -> bool {
@@ -215,8 +145,7 @@ impl Tracer {
         let Self {
             probes,
             filter,
-            asked,
-            names,
+            namespaces,
             shape,
             count,
             summary,
@@ -225,16 +154,15 @@ impl Tracer {
         let mut text = Vec::new();
         let any = probes.events(|event| {
             let full = count.is_some_and(|count| summary.decisions >= count);
-            // More namespaces than the programs have room for are told apart here.
-            let elsewhere = !asked.is_empty() && !names.contains_key(&netns(&event));
-            if full || elsewhere || !filter.wants(&event) {
+            let netns = netns(&event);
+            if full || !namespaces.has(netns) || !filter.wants(&event) {
                 return;
             }
             match &event {
                 Traced::Decision(_) => summary.decisions += 1,
                 Traced::Change(_) => summary.changes += 1,
             }
-            shape.event(&event, names, &mut text);
+            shape.event(&event, namespaces.name(netns), &mut text);
         });
         shape.send(text, outputs);
         any
@@ -242,9 +170,9 @@ impl Tracer {
 
     /// Attaches again where modules came or went. With `ip_vs` go the ring and the count of what was lost: what is in
     /// them is told before, and the next count begins at nothing.
-    fn follow_modules(&mut self, outputs: &Outputs) {
+    fn follow_modules(&mut self, outputs: &Outputs) -> anyhow::Result<()> {
         match self.probes.look() {
-            Outlook::Same => return,
+            Outlook::Same => return Ok(()),
             Outlook::Schedulers => {}
             Outlook::Ipvs => {
                 while self.forward(outputs) {}
@@ -252,9 +180,70 @@ impl Tracer {
                 self.activity = Activity::default();
                 self.told = Lost::default();
                 self.told_skipped = 0;
+                if let Standing::Attached(_) = self.standing {
+                    anyhow::ensure!(
+                        self.privileges != Privileges::Attached,
+                        "ip_vs was unloaded, and the privileges for attaching to it again were given up \
+                         (--privileges attached), so nothing more could be traced; start again, with --privileges \
+                         reattach to go on by itself"
+                    );
+                    self.standing = Standing::Unsaid;
+                }
             }
         }
         self.probes.renew();
+        self.stand()
+    }
+
+    /// Says how the probes stand, where that is not what was last said. Attaching takes a while, and modules that came
+    /// or went meanwhile are followed first: what is said holds for all that happens from then on.
+    ///
+    /// # Errors
+    /// `ip_vs` is there, and this kernel or these privileges allow no trace.
+    fn stand(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.probes.look() {
+                Outlook::Same => break,
+                Outlook::Schedulers => {}
+                Outlook::Ipvs if self.standing == Standing::Waiting => {}
+                Outlook::Ipvs => self.standing = Standing::Unsaid,
+            }
+            self.probes.renew();
+        }
+        let before = std::mem::take(&mut self.standing);
+        if self.probes.waits() {
+            if before != Standing::Waiting {
+                log::write(
+                    log::Level::Info,
+                    &format!(
+                        "IPVS is not loaded, and the trace begins when it is; {}",
+                        module::remedy()
+                    ),
+                );
+            }
+            self.standing = Standing::Waiting;
+            return Ok(());
+        }
+        let lack = health::lack(self.probes.availability());
+        anyhow::ensure!(
+            self.probes.tell_decisions(),
+            "decisions cannot be traced here: {lack}"
+        );
+        let standing = Standing::Attached(lack);
+        if let Standing::Attached(lack) = &standing
+            && !lack.is_empty()
+            && before != standing
+        {
+            log::write(log::Level::Warning, lack);
+        }
+        if !matches!(before, Standing::Attached(_)) {
+            log::write(
+                log::Level::Info,
+                &format!("{} probes attached; press Ctrl-C to end", self.probes.count()),
+            );
+        }
+        self.standing = standing;
+        Ok(())
     }
 
     /// Gives up what attaching the probes needed, if it is to be given up.
@@ -263,33 +252,6 @@ impl Tracer {
         if self.probes.attached() {
             privilege::attached();
         }
-    }
-
-    /// A namespace that was deleted is a state, and one that comes by its name is traced from then on.
-    fn follow_namespaces(&mut self) {
-        let found = |name: &String| Some((netlink::namespace_of(name).ok()?, name.clone()));
-        let now: BTreeMap<_, _> = self.asked.iter().filter_map(found).collect();
-        if now == self.names {
-            return;
-        }
-        for name in &self.asked {
-            let there = |names: &BTreeMap<_, String>| names.values().any(|found| found == name);
-            match (there(&self.names), there(&now)) {
-                (true, false) => log::write(
-                    log::Level::Warning,
-                    &format!(
-                        "network namespace {name} is gone; nothing is traced in it until it comes again"
-                    ),
-                ),
-                (false, true) => log::write(
-                    log::Level::Info,
-                    &format!("network namespace {name} came, and is traced"),
-                ),
-                _ => {}
-            }
-        }
-        self.probes.observe(&observed(&now));
-        self.names = now;
     }
 
     /// Tells of what was lost since the last look.
@@ -317,7 +279,7 @@ impl Tracer {
         self.summary.lost.changes += new.changes;
         self.summary.lost.candidates += new.candidates;
         let mut text = Vec::new();
-        self.shape.lost(&new, &mut text);
+        self.shape.lost(&new, self.namespaces.only(), &mut text);
         self.shape.send(text, outputs);
     }
 }
@@ -326,36 +288,5 @@ fn netns(event: &Traced) -> Netns {
     match event {
         Traced::Decision(decision) => decision.netns,
         Traced::Change(change) => change.netns,
-    }
-}
-
-impl Shape {
-    fn event(&mut self, event: &Traced, names: &BTreeMap<Netns, String>, out: &mut Vec<u8>) {
-        if let Self::Line(line) = self {
-            line.0.in_netns(names.get(&netns(event)).map(String::as_str));
-        }
-        match (self, event) {
-            (Self::Text(text), event) => text.event(event, out),
-            (Self::Json(json), event) => json.event(event, out),
-            (Self::Line(line), Traced::Decision(decision)) => line.0.decision(&mut line.1, decision),
-            (Self::Line(line), Traced::Change(change)) => line.0.changes(&mut line.1, [change]),
-        }
-    }
-
-    /// Line protocol has no place for it: there it is said on stderr.
-    fn lost(&mut self, lost: &Lost, out: &mut Vec<u8>) {
-        match self {
-            Self::Text(text) => text.lost(lost, trigger::now(), out),
-            Self::Json(json) => json.lost(lost, trigger::now(), out),
-            Self::Line(_) => log::write(log::Level::Warning, &format!("lost {}", lost_words(lost))),
-        }
-    }
-
-    fn send(&mut self, text: Vec<u8>, outputs: &Outputs) {
-        let lines = match self {
-            Self::Line(line) => line.1.take(),
-            Self::Text(_) | Self::Json(_) => Bytes::from(text),
-        };
-        outputs.send(&lines);
     }
 }

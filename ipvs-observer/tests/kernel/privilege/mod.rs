@@ -26,13 +26,13 @@ const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
 
 /// All that the program asks for.
-const THREE: [&str; 3] = ["net_admin", "bpf", "perfmon"];
+pub const THREE: [&str; 3] = ["net_admin", "bpf", "perfmon"];
 
 /// A user whom nothing in the lab belongs to.
 const USER: u32 = 1234;
 
 /// The program as the user, with these capabilities and no way to others.
-fn as_user(capabilities: &[&str], args: &[&str]) -> Command {
+pub fn as_user(capabilities: &[&str], args: &[&str]) -> Command {
     let listed = [&["-all"], capabilities].concat().join(",+");
     let mut command = Command::new("setpriv");
     command
@@ -67,12 +67,12 @@ fn stderr(output: &Output) -> String {
 }
 
 /// `kernel.perf_event_paranoid` for as long as it is held. Debian's is 3, others' 2.
-struct Paranoid(String);
+pub struct Paranoid(String);
 
 impl Paranoid {
-    const SETTING: &str = "/proc/sys/kernel/perf_event_paranoid";
+    pub const SETTING: &str = "/proc/sys/kernel/perf_event_paranoid";
 
-    fn at(level: &str) -> Self {
+    pub fn at(level: &str) -> Self {
         let before = fs::read_to_string(Self::SETTING).expect("the setting");
         fs::write(Self::SETTING, level).expect("root may");
         Self(before)

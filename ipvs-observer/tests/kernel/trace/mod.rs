@@ -2,6 +2,7 @@
 
 mod explained;
 mod skipped;
+mod waiting;
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,288 @@
+//! A trace that waits for `ip_vs`: it says from when on everything is seen, and ends where it cannot trace.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::mpsc::Receiver,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+
+use super::{PATIENCE, text, traceable};
+use crate::{
+    ipvsadm, observer,
+    privilege::{Paranoid, THREE, as_user},
+    states::{self, shell},
+    support::child,
+};
+
+/// A trace, and what it says on stderr.
+struct Waiting {
+    child: Child,
+    messages: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Waiting {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let messages = child::lines(child.stderr.take().expect("piped"));
+        Self {
+            child,
+            messages,
+            said: Vec::new(),
+        }
+    }
+
+    /// Waits for a message.
+    fn until(&mut self, words: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let message = self
+                .messages
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("{words}: {error} after {:?}", self.said));
+            self.said.push(message.clone());
+            if message.contains(words) {
+                return message;
+            }
+        }
+    }
+
+    /// Its exit status once it has ended by itself, and all its messages.
+    fn ends(mut self) -> (Option<i32>, String) {
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("a child").is_none() {
+            assert!(Instant::now() < until, "it goes on: {:?}", self.said);
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.said.extend(self.messages.iter());
+        let status = self.child.wait().expect("it has ended");
+        (status.code(), self.said.join("\n"))
+    }
+
+    /// Tells it to end, and returns what it wrote.
+    fn stop(mut self) -> String {
+        shell(&format!("kill -TERM {}", self.child.id()));
+        let mut output = String::new();
+        BufReader::new(self.child.stdout.take().expect("piped"))
+            .read_to_string(&mut output)
+            .expect("text");
+        assert!(self.child.wait().expect("it ends").success());
+        output
+    }
+}
+
+/// The functions of IPVS that hold a probe, whoever's it is.
+fn probed() -> BTreeSet<String> {
+    let list = fs::read_to_string("/sys/kernel/debug/kprobes/list").expect("debugfs");
+    list.lines()
+        .filter(|line| line.contains("ip_vs") && !line.contains("[GONE]"))
+        .filter_map(|line| line.split_whitespace().nth(2)?.split('+').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether this kernel closes performance events to `CAP_PERFMON` at that level.
+fn closes_events() -> bool {
+    let output = as_user(&THREE, &["check", "--format", "json"]).output();
+    let rows: Json = serde_json::from_slice(&output.expect("setpriv").stdout).expect("JSON");
+    let rows = rows.as_array().expect("rows");
+    rows.iter()
+        .any(|row| row["need"] == "performance events" && row["state"] == "missing")
+}
+
+fn add_services(from: u16) -> Vec<u16> {
+    let ports: Vec<_> = (from..from + 20).collect();
+    let rules = ports
+        .iter()
+        .map(|port| format!("-A -t 10.9.0.1:{port} -s rr\n"))
+        .collect::<String>();
+    ipvsadm::restore(&rules);
+    ports
+}
+
+#[test]
+fn everything_is_traced_from_the_message_on_that_the_probes_are_attached() {
+    if !traceable() {
+        return;
+    }
+    states::unload();
+    assert_eq!(probed(), BTreeSet::new(), "somebody else has probes here");
+    let mut trace = Waiting::start(observer::command(&["trace", "--format", "json"]));
+    assert!(trace.until("IPVS is not loaded").starts_with("I! "));
+    // The second time the module was removed under the trace.
+    for from in [8000, 8100] {
+        shell("modprobe ip_vs");
+        let loaded = Instant::now();
+        let said = trace.until("probes attached; press Ctrl-C to end");
+        println!("attached after {:?}", loaded.elapsed());
+        assert_eq!(
+            said,
+            format!("I! {} probes attached; press Ctrl-C to end", probed().len())
+        );
+        add_services(from);
+        // What is in the ring when the module goes is told before.
+        states::unload();
+        assert!(trace.until("IPVS is not loaded").starts_with("I! "));
+    }
+    let output = trace.stop();
+    let added: Vec<_> = output
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).expect("JSON"))
+        .filter(|object| object["action"] == "add_service")
+        .map(|object| object["service"]["port"].as_u64().expect("a port"))
+        .collect();
+    assert_eq!(added, (8000..8020).chain(8100..8120).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_wait_that_ends_where_nothing_can_be_traced_ends_the_trace_as_a_start_would() {
+    let whole = traceable();
+    let _setting = Paranoid::at("3");
+    // Without BTF of modules root cannot trace either.
+    let command = || {
+        if whole {
+            as_user(&THREE, &["trace"])
+        } else {
+            observer::command(&["trace"])
+        }
+    };
+    if whole && !closes_events() {
+        return;
+    }
+    let started = command().output().expect("it starts");
+    let reason = String::from_utf8(started.stderr).expect("text");
+    assert_eq!(started.status.code(), Some(1), "{reason}");
+    assert!(
+        reason.starts_with("E! decisions cannot be traced here: "),
+        "{reason}"
+    );
+    states::unload();
+    let mut trace = Waiting::start(command());
+    trace.until("IPVS is not loaded");
+    shell("modprobe ip_vs");
+    let (code, messages) = trace.ends();
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(messages.ends_with(reason.trim_end()), "{messages}");
+    assert!(!messages.contains("probes attached"), "{messages}");
+}
+
+#[test]
+fn a_module_that_comes_back_where_nothing_can_be_traced_any_more_ends_the_trace() {
+    if !traceable() {
+        return;
+    }
+    let setting = Paranoid::at("3");
+    if !closes_events() {
+        return;
+    }
+    fs::write(Paranoid::SETTING, "2").expect("root may");
+    let mut trace = Waiting::start(as_user(&THREE, &["trace"]));
+    trace.until("probes attached");
+    states::unload();
+    trace.until("IPVS is not loaded");
+    fs::write(Paranoid::SETTING, "3").expect("root may");
+    shell("modprobe ip_vs");
+    let (code, messages) = trace.ends();
+    drop(setting);
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(messages.contains("0 decisions and 0 changes shown"), "{messages}");
+    assert!(
+        messages.contains("E! decisions cannot be traced here: "),
+        "{messages}"
+    );
+}
+
+#[test]
+fn a_trace_that_gave_up_what_attaching_needs_ends_when_the_module_goes() {
+    if !traceable() {
+        return;
+    }
+    let _setting = Paranoid::at("2");
+    states::unload();
+    let mut trace = Waiting::start(as_user(&THREE, &["trace", "--privileges", "attached"]));
+    trace.until("IPVS is not loaded");
+    shell("modprobe ip_vs");
+    trace.until("probes attached");
+    // A scheduler's module that comes later is a state: its durations are missing.
+    shell("modprobe ip_vs_lc");
+    assert!(trace.until("probe ip_vs_lc_schedule").starts_with("W! "));
+    states::unload();
+    let (code, messages) = trace.ends();
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(messages.contains("--privileges reattach"), "{messages}");
+    shell("modprobe ip_vs");
+}
+
+#[test]
+fn all_probes_that_were_asked_for_and_cannot_be_attached_again_end_the_gathering() {
+    if !traceable() {
+        return;
+    }
+    let setting = Paranoid::at("3");
+    if !closes_events() {
+        return;
+    }
+    fs::write(Paranoid::SETTING, "2").expect("root may");
+    let args = ["collect", "--probes", "on", "--interval", "200ms"];
+    let mut collect = Waiting::start(as_user(&THREE, &args));
+    let _lines = child::lines(collect.child.stdout.take().expect("piped"));
+    thread::sleep(Duration::from_secs(8));
+    states::unload();
+    assert!(collect.until("IPVS is not loaded").starts_with("I! "));
+    // Without its module the probes are waited for.
+    thread::sleep(Duration::from_secs(2));
+    assert!(collect.child.try_wait().expect("a child").is_none());
+    fs::write(Paranoid::SETTING, "3").expect("root may");
+    shell("modprobe ip_vs");
+    let (code, messages) = collect.ends();
+    drop(setting);
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(
+        messages.contains("E! not all probes can be attached"),
+        "{messages}"
+    );
+}
+
+#[test]
+fn a_namespace_is_told_by_the_name_that_it_was_given_and_times_are_local() {
+    if !traceable() {
+        return;
+    }
+    shell("ip netns add blue; ip netns add red");
+    let add = |netns: &str| shell(&format!("ip netns exec {netns} ipvsadm -A -t 10.9.0.1:80 -s rr"));
+    let traced = |args: &[&str], path: &str| {
+        let mut command = observer::command(&[&["trace", "--netns", "blue", "--netns", path], args].concat());
+        command.env("TZ", "XYZ-3:30");
+        let mut trace = Waiting::start(command);
+        trace.until("probes attached");
+        add("blue");
+        add("red");
+        thread::sleep(Duration::from_secs(1));
+        shell("ip netns exec blue ipvsadm -C; ip netns exec red ipvsadm -C");
+        trace.stop()
+    };
+    let output = traced(&[], "/run/netns/red");
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines[0], "times are local, UTC+03:30");
+    let columns: Vec<_> = lines[1..3].iter().map(|line| line.split("  ").nth(1)).collect();
+    assert_eq!(columns, [Some("blue"), Some("/run/netns/red")], "{output}");
+    let output = traced(&["--format", "json"], "red");
+    let netns: Vec<_> = output
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).expect("JSON"))
+        .map(|object| text(&object["netns"]).to_owned())
+        .collect();
+    assert_eq!(netns[..2], ["blue", "red"], "{output}");
+    shell("ip netns del blue; ip netns del red");
+}
