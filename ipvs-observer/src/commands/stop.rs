@@ -88,7 +88,7 @@ async fn closed(pipe: Option<&AsyncFd<Stdin>>) {
         // Something was written, and stays there.
         state.clear_ready();
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 /// The end: what can be written in a moment is, and it is said if something is left.
