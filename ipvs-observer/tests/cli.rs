@@ -302,6 +302,15 @@ fn signalled(trigger: &str, stdin: impl Into<Stdio>) -> Child {
         .expect("the program starts")
 }
 
+/// Whether its event loop has standard input among what it waits for, as the kernel lists that.
+fn watches_stdin(child: &Child) -> bool {
+    let list = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).expect("it runs");
+    list.flatten()
+        .filter_map(|descriptor| std::fs::read_to_string(descriptor.path()).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .any(|line| line.split_whitespace().take(2).eq(["tfd:", "0"]))
+}
+
 /// How it ended, if it did within this time.
 fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
     let begin = Instant::now();
@@ -338,6 +347,11 @@ fn nothing_is_read_from_the_pipe_on_stdin_under_a_signal_trigger() {
     let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
     let mut child = signalled("sighup", reader.try_clone().expect("its other end once more"));
     writer.write_all(b"for another").expect("there is room");
+    // One that is closed before is closed at the start.
+    while !watches_stdin(&child) {
+        assert_eq!(child.try_wait().expect("a child"), None);
+        std::thread::sleep(Duration::from_millis(5));
+    }
     drop(writer);
     let status = ended_within(&mut child, Duration::from_secs(10));
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
