@@ -1,11 +1,20 @@
 //! Who is full.
 
-use std::{net::TcpStream, thread, time::Duration};
+use std::{
+    net::{TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
-use ipvs_observer::{model::Outcome, probe::Tell};
+use ipvs_observer::{
+    correlate::Correlator,
+    model::{Activity, Outcome, Snapshot},
+    netlink::Reader,
+    probe::Tell,
+};
 
 use super::{
-    Watch, client, modprobe, packets,
+    Watch, client, modprobe, own_netns, packets,
     trace::{ROOM, telling, told},
 };
 use crate::ipvsadm;
@@ -97,4 +106,81 @@ fn connections_by_template_fill_a_real_server_and_the_one_that_does_is_not_told_
             (Outcome::Overloaded, "1 of 1 real servers are overloaded"),
         ]
     );
+}
+
+#[test]
+fn a_real_server_that_several_processors_fill_at_once_becomes_overloaded_once() {
+    const ROUNDS: u16 = 100;
+    const EACH: u16 = 4;
+    let Some(mut watch) = Watch::whole() else { return };
+    assert!(modprobe("ip_vs_rr"));
+    client::run(|| ());
+    for round in 0..ROUNDS {
+        // The kernel would give another of the same name the connections that are still there.
+        let service = format!("10.9.0.1:{}", 8000 + round);
+        ipvsadm::restore(&format!(
+            "-A -u {service} -s rr\n-a -u {service} -r 10.8.0.1:7000 -m -x {}\n",
+            2 * EACH
+        ));
+        let send = |port: u16| {
+            let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a socket");
+            let _ = socket.send_to(b"anybody?", &service);
+        };
+        // What one processor sees of another's transition must not be taken for its own.
+        let ports = |thread: u16| {
+            let first = 20_000 + (2 * round + thread) * EACH;
+            first..first + EACH
+        };
+        thread::scope(|scope| {
+            for thread in 0..2 {
+                scope.spawn(move || ports(thread).for_each(&send));
+            }
+        });
+        watch.read();
+        let found = watch.destinations(&format!("UDP {service}"))["10.8.0.1:7000"];
+        assert_eq!(
+            (found.picks, found.overloads, found.overloaded),
+            (u64::from(2 * EACH), 1, Some(true)),
+            "round {round}"
+        );
+    }
+}
+
+#[test]
+fn a_one_packet_service_leaves_its_real_server_free_for_the_next_packet() {
+    let Some(mut watch) = Watch::whole() else { return };
+    assert!(modprobe("ip_vs_rr"));
+    ipvsadm::restore("-A -u 10.9.0.1:7054 -s rr -o\n-a -u 10.9.0.1:7054 -r 10.8.0.1:7000 -m -x 1\n");
+    watch.read();
+    client::send("10.9.0.1:7054", 3);
+    watch.read();
+    let service = "UDP 10.9.0.1:7054";
+    // Each packet fills it, and each finds it free.
+    let found = watch.destinations(service)["10.8.0.1:7000"];
+    assert_eq!((found.picks, found.overloads), (3, 3));
+    assert_eq!(watch.service(service).none, 0);
+    let mut snapshot = Snapshot::default();
+    let mut reader = Reader::default();
+    reader.read(&mut snapshot, &|_| true).expect("the table");
+    assert_eq!(overloaded(&snapshot, &watch.activity), [Some(false)]);
+    // One that stays fills it for good.
+    ipvsadm::restore("-A -u 10.9.0.1:7055 -s rr\n-a -u 10.9.0.1:7055 -r 10.8.0.1:7000 -m -x 1\n");
+    client::send("10.9.0.1:7055", 2);
+    watch.read();
+    assert_eq!(watch.service("UDP 10.9.0.1:7055").none, 1);
+    reader.read(&mut snapshot, &|_| true).expect("the table");
+    assert_eq!(overloaded(&snapshot, &watch.activity), [Some(true)]);
+}
+
+/// What is reported of each real server, with what the table proves.
+fn overloaded(snapshot: &Snapshot, activity: &Activity) -> Vec<Option<bool>> {
+    let correlator = Correlator::new(own_netns());
+    let mut seen = Vec::new();
+    let mut all = Vec::new();
+    for server in snapshot.virtual_servers() {
+        let destinations = snapshot.destinations(server);
+        correlator.observe(activity, &server.service.key, destinations, &mut seen);
+        all.extend(seen.iter().map(|seen| seen.activity.overloaded));
+    }
+    all
 }
