@@ -75,7 +75,7 @@ pub struct Trace {
     pub filter: Filter,
     /// The network namespaces, by name or path; none: this one.
     pub namespaces: Vec<String>,
-    /// How many decisions; none: until stopped.
+    /// How many decisions and changes; none: until stopped.
     pub count: Option<u64>,
     /// How long; none: until stopped.
     pub duration: Option<Duration>,

@@ -77,7 +77,7 @@ fn a_wrong_value_ends_with_2_before_anything_starts_and_shows_a_right_one() {
 fn a_count_of_nothing_is_refused_in_the_verbs_own_words() {
     for (verb, words, others) in [
         ("collect", "no gather would be made", "decision"),
-        ("trace", "no decision would be shown", "gather"),
+        ("trace", "nothing would be shown", "gather"),
     ] {
         let output = run(&[verb, "--count", "0"], &[]);
         assert_eq!(output.status.code(), Some(2));

@@ -61,9 +61,9 @@ pub struct TraceArgs {
     )]
     namespaces: Vec<String>,
 
-    /// End after so many decisions
+    /// End after so many decisions and changes
     #[arg(
-        long, value_name = "N", value_parser = |text: &str| settings::count(text, "no decision would be shown"), allow_hyphen_values = true
+        long, value_name = "N", value_parser = |text: &str| settings::count(text, "nothing would be shown"), allow_hyphen_values = true
     )]
     count: Option<u64>,
 

@@ -1,4 +1,5 @@
-//! A trace for programs: one JSON object a line.
+//! A trace for programs: one JSON object a line. A field without a value is left out; `destination` is null, so that it
+//! says that there is none.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -132,13 +133,16 @@ struct DecisionObject {
     netns: Value,
     service: ServiceObject,
     r#virtual: VirtualObject,
+    #[serde(skip_serializing_if = "String::is_empty")]
     scheduler: String,
     client: EndpointObject,
     destination: Option<DestinationObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ns: Option<u64>,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     begun_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<CandidateObject>>,
@@ -156,12 +160,24 @@ struct ChangeObject {
     service: ServiceObject,
     action: &'static str,
     destination: Option<EndpointObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     weight_before: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     weight_after: Option<u32>,
+    // No process fills a real server.
+    #[serde(skip_serializing_if = "String::is_empty")]
     comm: String,
+    #[serde(skip_serializing_if = "is_nobody")]
     pid: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
     parent_comm: String,
+    #[serde(skip_serializing_if = "is_nobody")]
     parent_pid: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_nobody(pid: &u32) -> bool {
+    *pid == 0
 }
 
 #[derive(Serialize)]
@@ -277,4 +293,97 @@ fn change_object(change: &Change, name: Option<&str>) -> ChangeObject {
 /// RFC 3339, in UTC, to the nanosecond.
 pub(super) fn moment(nanoseconds: u64) -> String {
     humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(nanoseconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use serde_json::Value;
+
+    use super::Json;
+    use crate::model::{
+        Action, Address, BegunBy, Change, Decision, DestinationKey, Family, Name, Netns, Outcome, Protocol,
+        ServiceKey, Traced, Virtual,
+    };
+
+    const SERVICE: ServiceKey = ServiceKey::Fwmark {
+        family: Family::INET,
+        mark: 47,
+    };
+
+    fn written(event: &Traced) -> Value {
+        let mut out = Vec::new();
+        Json.event(event, None, &mut out);
+        serde_json::from_slice(&out).expect("an object")
+    }
+
+    fn address(last: u8) -> Address {
+        Address::from(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn a_decision_has_no_field_without_a_value_but_the_destination() {
+        let decision = Decision {
+            time: 1,
+            netns: Netns(7),
+            service: SERVICE,
+            scheduler: Name::default(),
+            client: address(9),
+            client_port: 4000,
+            r#virtual: Virtual {
+                protocol: Protocol::TCP,
+                address: address(1),
+                port: 443,
+            },
+            begun_by: Some(BegunBy::Data),
+            destination: None,
+            ns: None,
+            outcome: Outcome::Accepted,
+            reason: String::new(),
+            candidates: None,
+        };
+        let expected = serde_json::json!({
+            "time": "1970-01-01T00:00:00.000000001Z",
+            "kind": "decision",
+            "netns": 7,
+            "service": {"family": "inet", "fwmark": 47},
+            "virtual": {"protocol": "tcp", "address": "192.0.2.1", "port": 443},
+            "client": {"address": "192.0.2.9", "port": 4000},
+            "destination": null,
+            "outcome": "accepted",
+            "begun_by": "data",
+        });
+        assert_eq!(written(&Traced::Decision(Box::new(decision))), expected);
+    }
+
+    #[test]
+    fn an_overload_names_no_process() {
+        let change = Change {
+            time: 1,
+            netns: Netns(7),
+            action: Action::Overload,
+            service: SERVICE,
+            destination: Some(DestinationKey {
+                address: address(2),
+                port: 80,
+            }),
+            weight_before: Some(3),
+            weight_after: None,
+            comm: Name::default(),
+            pid: 0,
+            parent_comm: Name::default(),
+            parent_pid: 0,
+        };
+        let expected = serde_json::json!({
+            "time": "1970-01-01T00:00:00.000000001Z",
+            "kind": "change",
+            "netns": 7,
+            "service": {"family": "inet", "fwmark": 47},
+            "action": "overload",
+            "destination": {"address": "192.0.2.2", "port": 80},
+            "weight_before": 3,
+        });
+        assert_eq!(written(&Traced::Change(change)), expected);
+    }
 }

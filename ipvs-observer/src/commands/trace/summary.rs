@@ -20,6 +20,11 @@ pub(super) struct Summary {
 }
 
 impl Summary {
+    /// Decisions and changes.
+    pub(super) fn shown(&self) -> u64 {
+        self.decisions + self.changes
+    }
+
     /// Says it, with the lines that the outputs dropped.
     pub(super) fn tell(&self, dropped: u64) {
         let Summary {

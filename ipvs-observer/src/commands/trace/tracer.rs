@@ -136,7 +136,7 @@ impl Tracer {
     }
 
     fn finished(&self) -> bool {
-        self.count.is_some_and(|count| self.summary.decisions >= count)
+        self.count.is_some_and(|count| self.summary.shown() >= count)
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
@@ -153,7 +153,7 @@ impl Tracer {
         } = self;
         let mut text = Vec::new();
         let any = probes.events(|event| {
-            let full = count.is_some_and(|count| summary.decisions >= count);
+            let full = count.is_some_and(|count| summary.shown() >= count);
             let netns = netns(&event);
             if full || !namespaces.has(netns) || !filter.wants(&event) {
                 return;
