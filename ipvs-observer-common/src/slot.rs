@@ -19,9 +19,15 @@ pub struct Slot {
     pub generation: u64,
     /// The slot.
     pub index: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Of a destination, the overload that the kernel's own function was last seen to leave: [`FREE`] or [`FULL`]; 0
+    /// until then.
+    pub overload: u32,
 }
+
+/// In [`Slot::overload`]: it takes connections.
+pub const FREE: u32 = 1;
+/// In [`Slot::overload`]: it takes no more.
+pub const FULL: u32 = 2;
 
 /// Whose counters a slot has.
 #[repr(C)]

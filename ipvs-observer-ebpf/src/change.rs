@@ -291,7 +291,9 @@ fn compare(call: &Call) {
     }
     let key = key::destination(service, call.subject);
     let overloaded = after != 0;
-    count::overload(&key, call.subject, overloaded, overloaded);
+    if !count::transition(&key, call.subject, overloaded) {
+        return;
+    }
     let weight = number(call.subject, layout!(destination.weight)) as i32;
     let action = if overloaded {
         event::ACTION_OVERLOAD

@@ -213,6 +213,29 @@ pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, beca
     }
 }
 
+/// The kernel's own function left a destination overloaded or not, where it was otherwise before; false if that is
+/// counted already.
+///
+/// Several processors can be in that function at once, and each sees the transition as its own. What is known of it is
+/// not exchanged in one step, for which old verifiers have no instruction: two that return within nanoseconds of each
+/// other still count twice.
+#[inline(always)]
+pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool) -> bool {
+    let now = if overloaded { slot::FULL } else { slot::FREE };
+    if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
+        // SAFETY: the lookup gave a valid pointer; a whole number is read.
+        if unsafe { (&raw const (*slot).overload).read_volatile() } == now {
+            return false;
+        }
+    }
+    overload(destination, place, overloaded, overloaded);
+    if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
+        // SAFETY: as above; a whole number is replaced.
+        unsafe { (&raw mut (*slot).overload).write_volatile(now) };
+    }
+    true
+}
+
 /// A service or a destination is gone, and takes its counters along.
 #[inline(always)]
 pub fn forget<K: Counted>(key: &K) {
@@ -303,7 +326,7 @@ fn enter<K: Counted>(key: &K, index: u32) -> Option<Slot> {
     let slot = Slot {
         generation: now(),
         index,
-        reserved: 0,
+        overload: 0,
     };
     // Before anybody can find it, or take it away again.
     if let Some(owner) = K::owners().get_ptr_mut(index) {
