@@ -95,7 +95,6 @@ pub fn loaded(modprobe: Child) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on fails by it")]
 mod tests {
     use super::*;
 

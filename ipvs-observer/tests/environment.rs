@@ -61,9 +61,14 @@ fn an_empty_variable_is_unset_whatever_its_flag() {
 #[test]
 fn a_value_for_another_verb_is_passed_over_and_one_for_none_is_wrong_usage() {
     let line = [("IPVS_OBSERVER_FORMAT", "line")];
-    let (code, rows, _) = run(&["check"], &line);
-    assert_ne!(code, Some(2));
-    assert_eq!(rows, run(&["check"], &[]).1, "as without it");
+    let rows = |variables: &[_]| {
+        let (code, rows, message) = run(&["check"], variables);
+        assert_ne!(code, Some(2), "{message}");
+        // How much memory the process has is not always the same.
+        let same = |row: &&str| !row.starts_with("ok       memory ");
+        rows.lines().filter(same).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&line), rows(&[]), "as without it");
     for args in [&["check"][..], &["trace"], &ONCE] {
         let (code, stdout, message) = run(args, &[("IPVS_OBSERVER_FORMAT", "xml")]);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}: {message}");

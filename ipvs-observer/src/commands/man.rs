@@ -236,7 +236,7 @@ const PROGRAM: &[Section] = &[
                 "The unit's settings, as variables of the environment.",
             ),
             Term(
-                "/lib/systemd/system/ipvs-observer.service",
+                "/usr/lib/systemd/system/ipvs-observer.service",
                 "The unit: `collect`, as user ipvs-observer. Changes belong into `systemctl edit ipvs-observer`.",
             ),
             Term(
