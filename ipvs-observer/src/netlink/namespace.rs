@@ -145,7 +145,6 @@ fn number(file: &fs::Metadata) -> Netns {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on fails by it")]
 mod tests {
     use super::*;
 

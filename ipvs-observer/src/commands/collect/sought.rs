@@ -57,7 +57,6 @@ impl Sought {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on fails by it")]
 mod tests {
     use super::*;
     use crate::model::{Family, Name, Service, ServiceFlags, ServiceKey, Stats};
