@@ -43,15 +43,18 @@ pub fn definition() -> clap::Command {
 /// Wrong usage, or a question that clap answers: help and version.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let definition = definition();
-    let mut settled = environment::settled(definition.clone());
-    let mut matches = settled.try_get_matches_from_mut(args)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut settled = environment::settled(definition.clone(), &args);
+    let mut matches = settled
+        .try_get_matches_from_mut(&args)
+        .map_err(|error| environment::blamed(error, &args))?;
     let visible = |name: &&str| {
         definition
             .find_subcommand(name)
             .is_some_and(|verb| !verb.is_hide_set())
     };
     if let Some(verb) = matches.subcommand_name().filter(visible) {
-        environment::refuse_invalid(&definition, verb)?;
+        environment::refuse_invalid(&definition, verb).map_err(|error| environment::blamed(error, &args))?;
         for message in environment::unknown(&definition) {
             log::write(log::Level::Warning, &message);
         }

@@ -37,7 +37,9 @@ pub fn remedy() -> &'static str {
 
 fn words(known: Known) -> &'static str {
     match known {
-        Known::Loadable => "load it with `modprobe ip_vs`, or start with --load-module",
+        Known::Loadable => {
+            "load it with `modprobe ip_vs`, or start `ipvs-observer collect` with --load-module"
+        }
         Known::Missing => {
             "the running kernel's modules do not include ip_vs: install the package of this kernel that has it, or \
              boot a kernel with CONFIG_IP_VS"

@@ -182,7 +182,9 @@ pub fn count(text: &str, nothing: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err(format!("{nothing}: write how many, as in --count 3")),
         Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}: write how many, as in --count 3")),
+        Err(_) => Err(format!(
+            "'{text}' is no number from 1 on: write how many, as in --count 3"
+        )),
     }
 }
 

@@ -73,7 +73,7 @@ fn a_value_for_another_verb_is_passed_over_and_one_for_none_is_wrong_usage() {
         let (code, stdout, message) = run(args, &[("IPVS_OBSERVER_FORMAT", "xml")]);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}: {message}");
         assert!(
-            message.contains("'xml'") && message.contains("--format"),
+            message.contains("'xml'") && message.contains("IPVS_OBSERVER_FORMAT"),
             "{message}"
         );
     }
@@ -117,12 +117,32 @@ fn every_value_that_a_verb_names_is_taken_by_it_and_breaks_no_other() {
 #[test]
 fn a_flag_without_a_value_is_set_by_true_and_not_by_false() {
     let count = ["collect", "--count", "1", "--interval", "10ms", "--probes", "off"];
+    let (code, lines, message) = run(&["collect", "--probes", "off"], &[("IPVS_OBSERVER_ONCE", "true")]);
+    assert_eq!((code, lines.lines().count()), (Some(0), 1), "{message}");
     let (code, _, message) = run(&count, &[("IPVS_OBSERVER_ONCE", "true")]);
-    assert_eq!(code, Some(2), "--once and --count contradict: {message}");
+    assert_eq!(code, Some(0), "what was typed comes first: {message}");
     let (code, lines, message) = run(&count, &[("IPVS_OBSERVER_ONCE", "false")]);
     assert_eq!(code, Some(0), "{message}");
     assert_eq!(lines.lines().count(), 1);
     assert_eq!(run(&count, &[("IPVS_OBSERVER_ONCE", "maybe")]).0, Some(2));
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_of_this_name_is_told_once_as_that() {
+    let links = [
+        ("IPVS_OBSERVER_SERVICE_HOST", "10.0.0.1"),
+        ("IPVS_OBSERVER_SERVICE_PORT", "9100"),
+        ("IPVS_OBSERVER_PORT", "tcp://10.0.0.1:9100"),
+        ("IPVS_OBSERVER_PORT_9100_TCP_ADDR", "10.0.0.1"),
+    ];
+    let (code, _, messages) = run(&ONCE, &links);
+    assert_eq!(code, Some(0));
+    let told: Vec<_> = messages
+        .lines()
+        .filter(|line| line.contains("IPVS_OBSERVER_"))
+        .collect();
+    assert_eq!(told.len(), 1, "{messages}");
+    assert!(told[0].contains("enableServiceLinks: false"), "{messages}");
 }
 
 #[test]

@@ -3,9 +3,13 @@
 //! Owns: the variables' names, and what an empty, a foreign and an unknown one mean. Refuses to know: the flags, which
 //! it finds in the definition.
 
-use std::env;
+use std::{env, ffi::OsString};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, Error, builder::Resettable};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, Error,
+    builder::Resettable,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 /// How every variable begins.
 const PREFIX: &str = "IPVS_OBSERVER_";
@@ -17,19 +21,17 @@ const ALIKE: f64 = 0.8;
 /// Gives every flag of every verb its variable.
 pub(super) fn with_variables(program: Command) -> Command {
     program.mut_subcommands(|verb| {
-        verb.mut_args(|flag| match flag.get_long() {
-            Some(long) => {
-                let variable = format!("{PREFIX}{}", long.replace('-', "_").to_uppercase());
-                flag.env(variable)
-            }
+        verb.mut_args(|flag| match flag.get_long().map(variable_of) {
+            Some(variable) => flag.env(variable),
             None => flag,
         })
     })
 }
 
-/// Takes out the variables that set nothing: empty ones, those that say no to a flag without a value, and those whose
-/// value only another verb takes. One that no verb takes stays, for the parser to refuse.
-pub(super) fn settled(program: Command) -> Command {
+/// Takes out the variables that set nothing: empty ones, those that say no to a flag without a value, those that
+/// contradict what was typed, and those whose value only another verb takes. One that no verb takes stays, for the
+/// parser to refuse.
+pub(super) fn settled(program: Command, typed: &[OsString]) -> Command {
     let verbs = verbs(&program);
     program.mut_subcommands(|verb| {
         let this = verb.clone();
@@ -39,6 +41,7 @@ pub(super) fn settled(program: Command) -> Command {
             };
             let set = match tried(&this, &variable) {
                 _ if !is_set(&variable) => false,
+                Some(Ok(_)) if contradicts(&this, &flag, typed) => false,
                 Some(Ok(matches)) => {
                     !matches!(flag.get_action(), ArgAction::SetTrue)
                         || matches.get_flag(flag.get_id().as_str())
@@ -51,6 +54,45 @@ pub(super) fn settled(program: Command) -> Command {
             if set { flag } else { without_variable(flag) }
         })
     })
+}
+
+/// Whether a flag that was typed excludes this one.
+fn contradicts(verb: &Command, flag: &Arg, typed: &[OsString]) -> bool {
+    let excludes = |one: &Arg, other: &Arg| {
+        let excluded = verb.get_arg_conflicts_with(one);
+        excluded
+            .iter()
+            .any(|excluded| excluded.get_id() == other.get_id())
+    };
+    verb.get_arguments().any(|other| {
+        other.get_long().is_some_and(|long| is_typed(long, typed))
+            && (excludes(flag, other) || excludes(other, flag))
+    })
+}
+
+fn is_typed(long: &str, typed: &[OsString]) -> bool {
+    typed.iter().any(|word| {
+        let word = word.to_str().and_then(|word| word.strip_prefix("--"));
+        word.is_some_and(|word| word.split('=').next() == Some(long))
+    })
+}
+
+/// Names the variable where the value that is refused was not typed.
+pub(super) fn blamed(error: Error, typed: &[OsString]) -> Error {
+    let kind = error.kind();
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let long = flag.split(' ').next().and_then(|flag| flag.strip_prefix("--"));
+    let Some(variable) = long.filter(|long| !is_typed(long, typed)).map(variable_of) else {
+        return error;
+    };
+    if !matches!(kind, ErrorKind::InvalidValue | ErrorKind::ValueValidation) || !is_set(&variable) {
+        return error;
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    Error::raw(kind, format!("the environment variable {variable} has an {text}"))
 }
 
 /// Refuses a variable that `verb` has no flag for and whose value no other verb takes either.
@@ -77,13 +119,28 @@ pub(super) fn refuse_invalid(program: &Command, verb: &str) -> Result<(), Error>
 /// What to say of variables that begin like settings of this program and are none.
 pub(super) fn unknown(program: &Command) -> Vec<String> {
     let known = variables(&verbs(program));
-    let mut messages: Vec<_> = env::vars_os()
+    let (linked, unknown): (Vec<_>, Vec<_>) = env::vars_os()
         .filter_map(|(name, value)| name.into_string().ok().filter(|_| !value.is_empty()))
         .filter(|name| name.starts_with(PREFIX) && !name.starts_with(LAB) && !known.contains(name))
-        .map(|name| message(&name, &known))
-        .collect();
+        .partition(|name| is_service_link(name));
+    let mut messages: Vec<_> = unknown.iter().map(|name| message(name, &known)).collect();
+    if let Some(name) = linked.first() {
+        messages.push(format!(
+            "the environment variable {name} and its like are set by Kubernetes for a Service named ipvs-observer, and \
+             have no effect; `enableServiceLinks: false` in the pod leaves them out"
+        ));
+    }
     messages.sort();
     messages
+}
+
+/// Whether Kubernetes gives a pod a variable of this name for a Service that is named like this program.
+fn is_service_link(name: &str) -> bool {
+    let name = name.strip_prefix(PREFIX).unwrap_or_default();
+    name == "PORT"
+        || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"]
+            .iter()
+            .any(|link| name.starts_with(link))
 }
 
 fn message(name: &str, known: &[String]) -> String {
@@ -116,6 +173,10 @@ fn variables(verbs: &[Command]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+fn variable_of(long: &str) -> String {
+    format!("{PREFIX}{}", long.replace('-', "_").to_uppercase())
 }
 
 fn variable(flag: &Arg) -> Option<String> {

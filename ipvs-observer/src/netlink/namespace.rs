@@ -77,7 +77,7 @@ pub fn require(names: &[String]) -> io::Result<()> {
         };
         if namespace_of(name).is_err_and(absent) {
             return Err(io::Error::other(format!(
-                "there is no network namespace '{name}', and a run that ends by itself does not wait for it; \
+                "there is no network namespace '{name}', and with --once or --count it is not waited for; \
                  `ip netns` lists those with names"
             )));
         }

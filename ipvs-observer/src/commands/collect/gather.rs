@@ -14,6 +14,7 @@ use crate::{
     line::Encoder,
     log, memory,
     model::{Activity, Netns},
+    netlink::Failure,
     output::Outputs,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
     probe::{ProbeMode, ProbeSettings, Probes, Tell},
@@ -100,8 +101,10 @@ impl Gatherer {
         let outputs = self.outputs.counters();
         self.outputs.begin();
         self.read_tables();
-        self.sought
-            .look(&self.namespaces.iter().map(|namespace| &namespace.snapshot));
+        // A namespace that is not there has no services; one that could not be read may have any.
+        let there = |namespace: &&Namespace| !matches!(namespace.failure, Some(Failure::NoNamespace));
+        let tables = self.namespaces.iter().filter(there);
+        self.sought.look(&tables.map(|namespace| &namespace.snapshot));
         let missing = self.sought.missing();
         self.read_probes();
         let probes = self.probe_health();

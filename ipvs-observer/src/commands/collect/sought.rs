@@ -20,7 +20,8 @@ impl Sought {
     /// Looks for them in the tables of a gather: it is enough if one has it. While a table is not read whole, what it
     /// lacks is not known to be missing, and the state stays as it was.
     pub(super) fn look<'a>(&mut self, tables: &(impl Iterator<Item = &'a Snapshot> + Clone)) {
-        let whole = tables.clone().all(|table| table.services_in_namespace.is_some());
+        let mut all = tables.clone();
+        let whole = tables.clone().next().is_some() && all.all(|table| table.services_in_namespace.is_some());
         for (service, missing) in &mut self.services {
             let named = |table: &Snapshot| {
                 let mut servers = table.virtual_servers().iter();
@@ -111,6 +112,8 @@ mod tests {
         let mut sought = sought(&["fwmark:1"]);
         sought.look(&[&unread].into_iter());
         assert_eq!(sought.missing(), None, "not known");
+        sought.look(&std::iter::empty());
+        assert_eq!(sought.missing(), None, "no table at all");
         sought.look(&[&table(&[])].into_iter());
         assert_eq!(sought.missing().as_deref(), Some("no service fwmark:1"));
         sought.look(&[&unread].into_iter());

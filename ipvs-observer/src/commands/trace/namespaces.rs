@@ -77,34 +77,33 @@ impl Namespaces {
         Some((netns, self.name(netns)))
     }
 
-    /// Looks which are there now, says what changed, and whether anything did: one that was deleted is a state, and
-    /// one that comes by its name is traced from then on.
-    pub(super) fn follow(&mut self) -> bool {
+    /// Looks which are there now; none if nothing changed, else what to say once the probes observe them: one that was
+    /// deleted is a state, and one that comes by its name is traced from then on.
+    pub(super) fn follow(&mut self) -> Option<Vec<(log::Level, String)>> {
         if self.asked.is_empty() {
-            return false;
+            return None;
         }
         let found = |name: &String| Some((netlink::namespace_of(name).ok()?, name.clone()));
         let now: BTreeMap<_, _> = self.asked.iter().filter_map(found).collect();
         if now == self.there {
-            return false;
+            return None;
         }
+        let mut messages = Vec::new();
         for name in &self.asked {
             let there = |names: &BTreeMap<_, String>| names.values().any(|found| found == name);
             match (there(&self.there), there(&now)) {
-                (true, false) => log::write(
+                (true, false) => messages.push((
                     log::Level::Warning,
-                    &format!(
-                        "network namespace {name} is gone; nothing is traced in it until it comes again"
-                    ),
-                ),
-                (false, true) => log::write(
+                    format!("network namespace {name} is gone; nothing is traced in it until it comes again"),
+                )),
+                (false, true) => messages.push((
                     log::Level::Info,
-                    &format!("network namespace {name} came, and is traced"),
-                ),
+                    format!("network namespace {name} came, and is traced"),
+                )),
                 _ => {}
             }
         }
         self.there = now;
-        true
+        Some(messages)
     }
 }

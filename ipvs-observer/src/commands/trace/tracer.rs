@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How often modules are looked at, and what was lost is told.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often `ip_vs` is looked for while it is waited for: what happens before the probes hold is not seen.
-const WATCH: Duration = Duration::from_millis(10);
+const WATCH: Duration = Duration::from_millis(100);
 
 /// Everything that a trace needs.
 pub(super) struct Tracer {
@@ -127,8 +127,11 @@ impl Tracer {
                 self.look_for_losses(outputs);
                 self.follow_modules(outputs)?;
                 self.give_up();
-                if self.namespaces.follow() {
+                if let Some(messages) = self.namespaces.follow() {
                     self.probes.observe(&self.namespaces.observed());
+                    for (level, message) in messages {
+                        log::write(level, &message);
+                    }
                 }
             }
         }

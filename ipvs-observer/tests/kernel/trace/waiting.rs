@@ -233,8 +233,9 @@ fn all_probes_that_were_asked_for_and_cannot_be_attached_again_end_the_gathering
     fs::write(Paranoid::SETTING, "2").expect("root may");
     let args = ["collect", "--probes", "on", "--interval", "200ms"];
     let mut collect = Waiting::start(as_user(&THREE, &args));
-    let _lines = child::lines(collect.child.stdout.take().expect("piped"));
-    thread::sleep(Duration::from_secs(8));
+    let lines = child::lines(collect.child.stdout.take().expect("piped"));
+    let attached = |line: &String| line.starts_with("ipvs_observer ") && line.contains("status=\"ok\"");
+    while !attached(&lines.recv_timeout(PATIENCE).expect("a line")) {}
     states::unload();
     assert!(collect.until("IPVS is not loaded").starts_with("I! "));
     // Without its module the probes are waited for.
