@@ -30,7 +30,16 @@ static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1024, 0);
 /// Destinations that were removed and that the kernel still holds, by where it has them, until it takes them into use
 /// again or lets go of them. Userspace sets the size; where there is no room, counters go with the removal.
 #[map]
-static REMOVED: HashMap<u64, DestinationKey> = HashMap::with_max_entries(1, 0);
+static REMOVED: HashMap<u64, Removed> = HashMap::with_max_entries(1, 0);
+
+/// A destination that was removed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Removed {
+    /// That of its counters: what comes later under the same key is another.
+    generation: u64,
+    key: DestinationKey,
+}
 
 /// A change under way.
 #[repr(C)]
@@ -95,10 +104,12 @@ pub fn update_entry(ctx: &ProbeContext) {
         note_weight(destination);
     } else if has(layout::DESTINATIONS) {
         let service: u64 = ctx.arg(0).unwrap_or(0);
-        let _ = REMOVED.remove(destination);
-        // One that the kernel still had goes on with its counters, unless it was another service's: one of the same
-        // name that is gone. Any other begins anew, whatever a packet left behind that was on its way.
-        if number(destination, layout!(destination.svc)) != service {
+        // One that the kernel still had goes on with its counters, unless it was another service's: one that is gone,
+        // or that takes it over. Any other begins anew, whatever a packet left behind that was on its way.
+        if number(destination, layout!(destination.svc)) == service {
+            let _ = REMOVED.remove(destination);
+        } else {
+            destination_freed(destination);
             count::forget(&key::destination(key::service(service), destination));
         }
     }
@@ -131,24 +142,37 @@ pub fn destination_gone(ctx: &ProbeContext) {
 /// Keeps the counters of a destination that was removed, if it has any; false if there is no room.
 #[inline(always)]
 fn keep(destination: u64, key: &DestinationKey) -> bool {
-    DESTINATIONS.get_ptr(key).is_none() || REMOVED.insert(destination, key, 0).is_ok()
+    // SAFETY: the value is whole numbers, of which this one does not change while it is there.
+    let Some(slot) = (unsafe { DESTINATIONS.get(key) }) else {
+        return true;
+    };
+    let removed = Removed {
+        generation: slot.generation,
+        key: *key,
+    };
+    REMOVED.insert(destination, removed, 0).is_ok()
 }
 
 /// The kernel lets go of a destination: what it has counted goes with it.
 #[inline(always)]
 pub fn destination_freed(destination: u64) {
-    call::seen();
     // SAFETY: an entry is written when its destination is removed, and not changed while that is not freed.
-    let Some(key) = (unsafe { REMOVED.get(destination) }) else {
+    let Some(removed) = (unsafe { REMOVED.get(destination) }) else {
         return;
     };
-    count::forget(key);
+    // SAFETY: as above.
+    let slot = unsafe { DESTINATIONS.get(removed.key) };
+    // The kernel frees it some moments later, when another may have its name.
+    if slot.is_some_and(|slot| slot.generation == removed.generation) {
+        count::forget(&removed.key);
+    }
     let _ = REMOVED.remove(destination);
 }
 
 /// The same, told by the place that the kernel calls it back with.
 #[inline(always)]
 pub fn destination_freed_later(ctx: &ProbeContext) {
+    call::seen();
     let head: u64 = ctx.arg(0).unwrap_or(0);
     destination_freed(head.wrapping_sub(u64::from(layout!(destination.callback_head).offset)));
 }
@@ -278,6 +302,8 @@ fn compare(call: &Call) {
     if !has(layout::STATE | layout::DESTINATIONS) {
         return;
     }
+    // Before the flags are read: what another processor sees later must be the later.
+    let seen = now();
     let (before, after) = (
         call.extra as u32 & OVERLOADED,
         flags(call.subject) as u32 & OVERLOADED,
@@ -291,7 +317,7 @@ fn compare(call: &Call) {
     }
     let key = key::destination(service, call.subject);
     let overloaded = after != 0;
-    if !count::transition(&key, call.subject, overloaded) {
+    if !count::transition(&key, call.subject, overloaded, seen) {
         return;
     }
     let weight = number(call.subject, layout!(destination.weight)) as i32;

@@ -202,11 +202,11 @@ pub fn pick(destination: &DestinationKey, place: u64) {
     }
 }
 
-/// A destination was seen to be overloaded or not; `became`: just now.
+/// A destination was seen to be overloaded or not at the time `seen`; `became`: just then.
 #[inline(always)]
-pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, became: bool) {
+pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, became: bool, seen: u64) {
     if let Some((counters, _)) = counters(destination, place) {
-        counters.overload_seen = now() & !1 | u64::from(overloaded);
+        counters.overload_seen = seen & !1 | u64::from(overloaded);
         if became {
             counters.overloads += 1;
         }
@@ -220,7 +220,7 @@ pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, beca
 /// not exchanged in one step, for which old verifiers have no instruction: two that return within nanoseconds of each
 /// other still count twice.
 #[inline(always)]
-pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool) -> bool {
+pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool, seen: u64) -> bool {
     let now = if overloaded { slot::FULL } else { slot::FREE };
     if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
         // SAFETY: the lookup gave a valid pointer; a whole number is read.
@@ -228,7 +228,7 @@ pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool) ->
             return false;
         }
     }
-    overload(destination, place, overloaded, overloaded);
+    overload(destination, place, overloaded, overloaded, seen);
     if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
         // SAFETY: as above; a whole number is replaced.
         unsafe { (&raw mut (*slot).overload).write_volatile(now) };

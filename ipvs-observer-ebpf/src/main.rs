@@ -199,6 +199,7 @@ fn destination_gone(ctx: ProbeContext) -> u32 {
 /// Entry of `ip_vs_dest_free`.
 #[kprobe]
 fn destination_freed(ctx: ProbeContext) -> u32 {
+    call::seen();
     change::destination_freed(ctx.arg(0).unwrap_or(0));
     0
 }

@@ -149,9 +149,11 @@ fn overload_on_scheduling(key: &DestinationKey, destination: u64, before: Option
     if number(destination, layout!(destination.u_threshold)) == 0 {
         return;
     }
+    // Before the flags are read: what another processor sees later must be the later.
+    let seen = call::now();
     let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
     let before = before.is_none_or(|flags| flags & event::OVERLOADED != 0);
-    count::overload(key, destination, after, after && !before);
+    count::overload(key, destination, after, after && !before, seen);
 }
 
 /// Whether a packet has no destination because no scheduler was asked: the service has none, or the packet is for
@@ -200,7 +202,7 @@ pub fn leave_returned<const TELL: bool>(ctx: &RetProbeContext) {
         _ => End::Bypassed,
     };
     let service = key::service(call.subject);
-    if observed(service.netns) {
+    if service.family != 0 && observed(service.netns) {
         count::left(&service, call.subject, end);
     }
     if TELL {
@@ -231,7 +233,7 @@ pub fn connection_out_returned(ctx: &RetProbeContext) {
         return;
     }
     let service = key::service(call.subject);
-    if observed(service.netns) {
+    if service.family != 0 && observed(service.netns) {
         count::begun_by_server(&service, call.subject);
     }
 }

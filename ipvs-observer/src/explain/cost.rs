@@ -10,6 +10,8 @@ pub(super) enum By {
     Load,
     /// The load divided by the weight.
     LoadAndWeight,
+    /// The same, and no weight of 0 is looked at.
+    LoadAndWeightOfUsable,
 }
 
 /// The load of `sed` and `nq`, an `int` in the kernel.
@@ -25,9 +27,14 @@ pub(super) fn least(
     by: By,
     load: impl Fn(&DestinationState) -> i32,
 ) -> Rule {
+    // The least connections are compared as unsigned, all others as they are.
+    let load = |state: &DestinationState| match by {
+        By::Load => i64::from(load(state).cast_unsigned()),
+        By::LoadAndWeight | By::LoadAndWeightOfUsable => i64::from(load(state)),
+    };
     let weight = |state: &DestinationState| match by {
         By::Load => 1,
-        By::LoadAndWeight => i64::from(state.weight),
+        By::LoadAndWeight | By::LoadAndWeightOfUsable => i64::from(state.weight),
     };
     let mut winner: Option<(usize, &DestinationState)> = None;
     for (place, state) in before.list.iter().enumerate() {
@@ -37,14 +44,14 @@ pub(super) fn least(
             // wins only with a load that has wrapped below 0.
             Some((_, least)) => {
                 (usable(state) || by == By::LoadAndWeight && !state.overloaded)
-                    && i64::from(load(least)) * weight(state) > i64::from(load(state)) * weight(least)
+                    && load(least) * weight(state) > load(state) * weight(least)
             }
         };
         if wins {
             winner = Some((place, state));
         }
     }
-    let cost = |state| usable(state).then(|| f64::from(load(state)) / weight(state) as f64);
+    let cost = |state| usable(state).then(|| load(state) as f64 / weight(state) as f64);
     Rule {
         costs: before.list.iter().map(cost).collect(),
         computed: winner.map(|winner| winner.0),
@@ -57,7 +64,7 @@ pub(super) fn never_queue(before: &Before<'_>) -> Rule {
     let rule = least(
         before,
         "the first idle one, else least of (active + 1) / weight".to_owned(),
-        By::LoadAndWeight,
+        By::LoadAndWeightOfUsable,
         expected_delay,
     );
     let idle = before
@@ -133,20 +140,28 @@ mod tests {
     }
 
     #[test]
-    fn a_load_wraps_at_31_bits_as_the_kernels_does() {
+    fn a_load_wraps_where_the_kernels_does() {
         let below = (1 << 23) - 1;
-        for scheduler in ["lc", "wlc"] {
+        for (scheduler, beyond) in [("lc", 0), ("wlc", 1)] {
             let list = [state(1, 0, 0), state(1, below, 0)];
             assert_eq!(winner(scheduler, &list, Memory::Unread), Some(0), "{scheduler}");
             let list = [state(1, 0, 0), state(1, below + 1, 0)];
-            assert_eq!(winner(scheduler, &list, Memory::Unread), Some(1), "{scheduler}");
+            assert_eq!(
+                winner(scheduler, &list, Memory::Unread),
+                Some(beyond),
+                "{scheduler}"
+            );
         }
+        let unsigned = [state(1, 1, 0), state(1, 1 << 24, 0)];
+        assert_eq!(winner("lc", &unsigned, Memory::Unread), Some(1), "at 32 bits");
         let list = [state(1, 1, 0), state(1, i32::MAX as u32, 0)];
         for scheduler in ["sed", "nq"] {
             assert_eq!(winner(scheduler, &list, Memory::Unread), Some(1), "{scheduler}");
         }
         let drained = [state(1, 0, 0), state(0, below + 1, 0)];
         assert_eq!(winner("wlc", &drained, Memory::Unread), Some(1));
+        let busy = [state(1, 1, 0), state(0, i32::MAX as u32, 0)];
+        assert_eq!(winner("nq", &busy, Memory::Unread), Some(0));
         assert_eq!(winner("lc", &drained, Memory::Unread), Some(0));
     }
 

@@ -118,10 +118,11 @@ const PROBES: [Probe; 14] = [
     ),
     Probe {
         optional: true,
-        instead: Some((FREED_LATER, entry("destination_freed_later"))),
+        // Where it frees at once, or where the compiler kept the function.
+        instead: Some((FREED, entry("destination_freed"))),
         ..probe(
-            FREED,
-            entry("destination_freed"),
+            FREED_LATER,
+            entry("destination_freed_later"),
             features::DESTINATIONS,
             NO_KEEPING,
         )

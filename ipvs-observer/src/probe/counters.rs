@@ -221,7 +221,8 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
     let health = object.health();
     let kernel = object.account();
     // A decision is told of at the return, and only where the beginning was seen.
-    let decisions_skipped = object.since_attached(health.decisions_orphaned) + kernel.decisions_missed;
+    let decisions_skipped =
+        object.since_attached(&health, |health| health.decisions_orphaned) + kernel.decisions_missed;
     ProbeTotals {
         map_bytes: object.map_bytes,
         runs: health.runs,
@@ -230,7 +231,7 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
         entries: health.entries,
         returns: health.returns,
         unpaired: health.orphans + health.abandoned,
-        durations_lost: health.durations_lost,
+        durations_lost: object.since_attached(&health, |health| health.durations_lost),
         events: health.decisions + health.changes + health.candidates,
         events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
         lost: Lost {

@@ -182,6 +182,10 @@ fn by_scheduling(
             Outcome::Fatal,
             "no memory, too many connections (conn_max), or the persistence engine refused".to_owned(),
         ),
+        event::OUTCOME_UNASKED if told.service.fwmark == 0 && told.service.port == 0 => (
+            Outcome::None,
+            "only a persistent service can have port 0".to_owned(),
+        ),
         event::OUTCOME_UNASKED if !scheduler.is_empty() => (
             Outcome::None,
             "the packet is for another port than the service's".to_owned(),

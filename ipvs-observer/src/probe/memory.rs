@@ -1,6 +1,6 @@
 //! What a scheduler remembers from one turn to the next, out of its own memory in the kernel.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use ipvs_observer_common::{
     event::{
@@ -34,6 +34,8 @@ pub(super) struct Memories {
     wrr: OnceCell<Option<WrrMark>>,
     source_table: OnceCell<Option<u32>>,
     destination_table: OnceCell<Option<u32>>,
+    /// Whether a choice of `mh` was not that of a table of the default size.
+    other_size: Cell<bool>,
 }
 
 impl Memories {
@@ -44,6 +46,7 @@ impl Memories {
             wrr: OnceCell::new(),
             source_table: OnceCell::new(),
             destination_table: OnceCell::new(),
+            other_size: Cell::new(false),
         }
     }
 
@@ -79,8 +82,16 @@ impl Memories {
                     .iter()
                     .map(|candidate| u32::try_from(candidate.last_weight).unwrap_or(0))
                     .collect();
-                hash::maglev(list, &last_weights, &packet(seen, told), MAGLEV)
-                    .filter(|hashed| agrees(hashed, seen, told))
+                let hashed = hash::maglev(list, &last_weights, &packet(seen, told), MAGLEV);
+                match hashed.as_ref().and_then(|hashed| agrees(hashed, seen, told)) {
+                    Some(true) if !self.other_size.get() => hashed,
+                    // From now on no bucket is known: others may agree by chance.
+                    Some(false) => {
+                        self.other_size.set(true);
+                        None
+                    }
+                    _ => None,
+                }
             }
             _ => None,
         };
@@ -88,15 +99,15 @@ impl Memories {
     }
 }
 
-/// Whether the kernel chose as a table of the default size would have it. Where it did not, the table may be of
-/// another size, and then no bucket of it is known.
-fn agrees(hashed: &Hashed, seen: &Seen, told: &Decision) -> bool {
+/// Whether the kernel chose as a table of the default size would have it; none where that is not told. Where it did
+/// not, the table may be of another size, and then no bucket of it is known.
+fn agrees(hashed: &Hashed, seen: &Seen, told: &Decision) -> Option<bool> {
     let taken = hashed.taken.and_then(|place| seen.list.get(place));
     let pointer = taken.map(|taken| taken.pointer);
     match told.outcome {
-        OUTCOME_SCHEDULED => pointer == Some(told.destination.pointer),
-        OUTCOME_NONE => pointer.is_none(),
-        _ => false,
+        OUTCOME_SCHEDULED => Some(pointer == Some(told.destination.pointer)),
+        OUTCOME_NONE => Some(pointer.is_none()),
+        _ => None,
     }
 }
 

@@ -242,7 +242,8 @@ impl Probes {
         }
         // Another incarnation of ip_vs may be another build of it, and all that was counted is of the last one.
         let incarnation = self.modules.incarnation("ip_vs");
-        if self.object.is_none() || self.known != incarnation {
+        let anew = self.object.is_none() || self.known != incarnation;
+        if anew {
             self.unload();
             self.known = incarnation;
             if let Err(reason) = self.load() {
@@ -256,7 +257,9 @@ impl Probes {
             self.attached.renew(object, &self.modules, &mut attached);
             self.control.ways = self.attached.ways(object.features);
             object.orders(&self.control);
-            object.is_attached();
+            if anew {
+                object.is_attached();
+            }
         }
         self.tell_layout();
         self.availability.append(attached);

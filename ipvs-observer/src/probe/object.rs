@@ -85,8 +85,8 @@ pub(super) struct Object {
     control: Mapped<Control>,
     health: Mapped<Health>,
     accountant: Accountant,
-    /// Decisions whose beginning was not seen, because it was before the probes were all attached.
-    orphaned_before: u64,
+    /// The account as of the moment when all probes were first attached: until then some saw what others did not.
+    attached: Health,
 }
 
 impl Object {
@@ -138,7 +138,7 @@ impl Object {
             control,
             health,
             accountant: Accountant::new(),
-            orphaned_before: 0,
+            attached: Health::default(),
         })
     }
 
@@ -157,12 +157,12 @@ impl Object {
 
     /// From now on the probes are all attached that can be.
     pub(super) fn is_attached(&mut self) {
-        self.orphaned_before = self.health().decisions_orphaned;
+        self.attached = self.health();
     }
 
-    /// How many of so many decisions whose beginning was not seen began since.
-    pub(super) fn since_attached(&self, orphaned: u64) -> u64 {
-        orphaned.saturating_sub(self.orphaned_before)
+    /// How many of what one probe misses of another there are since then.
+    pub(super) fn since_attached(&self, health: &Health, missed: impl Fn(&Health) -> u64) -> u64 {
+        missed(health).saturating_sub(missed(&self.attached))
     }
 
     /// A program by name, loaded into the kernel.

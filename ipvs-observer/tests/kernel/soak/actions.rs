@@ -199,6 +199,12 @@ impl Soak {
         let processors = thread::available_parallelism().expect("some").get();
         // Where processors take one at the same time, each takes of a run of its own.
         let most = slot::in_runs(self.table.most as u32 + self.table.removed) + slot::RUN * processors as u32;
+        let entries = footprint::entries(&self.others);
+        let removed = entries
+            .iter()
+            .filter(|(name, _)| name.starts_with("DESTINATIONS["));
+        let kept: usize = removed.map(|(_, count)| count).sum();
+        let mut taken = 0;
         let all = slots::free(&self.others);
         assert_eq!(
             all.len(),
@@ -208,18 +214,9 @@ impl Soak {
         for (name, free) in all {
             let unique: HashSet<_> = free.slots.iter().collect();
             assert_eq!(unique.len(), free.slots.len(), "{name}: a slot is there twice");
-            let kept = if name.starts_with("FREE_DEST") {
-                self.table.removed as usize
-            } else {
-                0
-            };
-            assert!(
-                (free.size as usize - kept..=free.size as usize).contains(&free.slots.len()),
-                "{name}: a slot was not given back: {} of {}, and {kept} were removed",
-                free.slots.len(),
-                free.size
-            );
+            taken += free.size as usize - free.slots.len();
         }
+        assert_eq!(taken, kept, "a slot was not given back");
         for given in slots::given(&self.others) {
             assert!(
                 given.iter().all(|given| *given <= most),
