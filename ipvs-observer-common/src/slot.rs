@@ -19,15 +19,12 @@ pub struct Slot {
     pub generation: u64,
     /// The slot.
     pub index: u32,
-    /// Of a destination, the overload that the kernel's own function was last seen to leave: [`FREE`] or [`FULL`]; 0
-    /// until then.
-    pub overload: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// When the overload of a destination was last counted to change, in ns of the monotonic clock. All processors have
+    /// this one.
+    pub overload_changed: u64,
 }
-
-/// In [`Slot::overload`]: it takes connections.
-pub const FREE: u32 = 1;
-/// In [`Slot::overload`]: it takes no more.
-pub const FULL: u32 = 2;
 
 /// Whose counters a slot has.
 #[repr(C)]
@@ -60,7 +57,7 @@ pub const fn in_runs(slots: u32) -> u32 {
     slots.div_ceil(RUN) * RUN
 }
 
-crate::plain!(Slot: 16, Owner<ServiceKey>: 40, Owner<DestinationKey>: 64, Free: 8);
+crate::plain!(Slot: 24, Owner<ServiceKey>: 40, Owner<DestinationKey>: 64, Free: 8);
 
 #[cfg(test)]
 mod tests {

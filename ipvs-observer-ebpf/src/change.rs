@@ -317,7 +317,7 @@ fn compare(call: &Call) {
     }
     let key = key::destination(service, call.subject);
     let overloaded = after != 0;
-    if !count::transition(&key, call.subject, overloaded, seen) {
+    if !count::transition(&key, call.subject, overloaded, seen, call.began) {
         return;
     }
     let weight = number(call.subject, layout!(destination.weight)) as i32;

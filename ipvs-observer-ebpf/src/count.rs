@@ -213,25 +213,24 @@ pub fn overload(destination: &DestinationKey, place: u64, overloaded: bool, beca
     }
 }
 
-/// The kernel's own function left a destination overloaded or not, where it was otherwise before; false if that is
-/// counted already.
+/// A destination is overloaded or not, where it was otherwise when a call saw it that began at the time `since`; false
+/// if that is counted already.
 ///
-/// Several processors can be in that function at once, and each sees the transition as its own. What is known of it is
-/// not exchanged in one step, for which old verifiers have no instruction: two that return within nanoseconds of each
-/// other still count twice.
+/// Several processors can be in such calls at once, and each sees the transition as its own. When it was counted is not
+/// exchanged in one step, for which old verifiers have no instruction: two that end within nanoseconds of each other
+/// still count twice.
 #[inline(always)]
-pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool, seen: u64) -> bool {
-    let now = if overloaded { slot::FULL } else { slot::FREE };
+pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool, seen: u64, since: u64) -> bool {
     if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
         // SAFETY: the lookup gave a valid pointer; a whole number is read.
-        if unsafe { (&raw const (*slot).overload).read_volatile() } == now {
+        if unsafe { (&raw const (*slot).overload_changed).read_volatile() } >= since {
             return false;
         }
     }
     overload(destination, place, overloaded, overloaded, seen);
     if let Some(slot) = DESTINATIONS.get_ptr_mut(destination) {
         // SAFETY: as above; a whole number is replaced.
-        unsafe { (&raw mut (*slot).overload).write_volatile(now) };
+        unsafe { (&raw mut (*slot).overload_changed).write_volatile(seen) };
     }
     true
 }
@@ -326,7 +325,8 @@ fn enter<K: Counted>(key: &K, index: u32) -> Option<Slot> {
     let slot = Slot {
         generation: now(),
         index,
-        overload: 0,
+        reserved: 0,
+        overload_changed: 0,
     };
     // Before anybody can find it, or take it away again.
     if let Some(owner) = K::owners().get_ptr_mut(index) {

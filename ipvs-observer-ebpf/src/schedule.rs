@@ -137,7 +137,7 @@ fn conclude(
                 .template
                 .map(|template| template.flags as u32)
                 .or(heard.map(|heard| heard.flags));
-            overload_on_scheduling(&key, destination, before);
+            overload_on_scheduling(call, &key, destination, before);
         }
     }
     Some((service, outcome))
@@ -145,7 +145,7 @@ fn conclude(
 
 /// Finds out from a destination's flags whether this connection filled it.
 #[inline(always)]
-fn overload_on_scheduling(key: &DestinationKey, destination: u64, before: Option<u32>) {
+fn overload_on_scheduling(call: &Call, key: &DestinationKey, destination: u64, before: Option<u32>) {
     if number(destination, layout!(destination.u_threshold)) == 0 {
         return;
     }
@@ -153,7 +153,11 @@ fn overload_on_scheduling(key: &DestinationKey, destination: u64, before: Option
     let seen = call::now();
     let after = number(destination, layout!(destination.flags)) as u32 & event::OVERLOADED != 0;
     let before = before.is_none_or(|flags| flags & event::OVERLOADED != 0);
-    count::overload(key, destination, after, after && !before, seen);
+    if after && !before {
+        count::transition(key, destination, true, seen, call.began);
+    } else {
+        count::overload(key, destination, after, false, seen);
+    }
 }
 
 /// Whether a packet has no destination because no scheduler was asked: the service has none, or the packet is for
