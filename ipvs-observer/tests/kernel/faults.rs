@@ -211,8 +211,10 @@ fn without_descriptors_it_goes_on_and_says_so_and_recovers() {
         prlimit(Some(watched.process.pid()), Resource::Nofile, wanted).expect("root may");
     };
     limit(3);
-    // The module goes and comes, so that a new socket is needed, for which there is no room.
+    // A gather without the module closes the socket, so that a new one is needed, for which there is no room. Where the
+    // module came back between two gathers, the old socket would do.
     remove();
+    watched.until("the absence", |gather| state(gather).0 == "unavailable");
     shell("modprobe ip_vs");
     let (gather, _) = watched.until("the lack", |gather| state(gather).1 == "netlink socket failed");
     assert_eq!(state(&gather).0, "unavailable");

@@ -10,8 +10,9 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -104,49 +105,78 @@ impl Drop for Cleared {
     }
 }
 
-/// Probes of the kernel, of whomever.
-fn probes() -> usize {
-    let list = fs::read_to_string("/sys/kernel/debug/kprobes/list").expect("debugfs");
-    list.lines().count()
+/// A command that was started, and what it prints.
+struct Started {
+    process: Process,
+    stdout: Printed,
+    stderr: Printed,
 }
 
-/// Waits until so many commands have attached their probes: then for a while none comes any more.
-fn wait_for_probes() {
-    let (begin, mut known, mut since) = (Instant::now(), 0, Instant::now());
-    while known == 0 || since.elapsed() < Duration::from_secs(2) {
-        assert!(begin.elapsed() < PATIENCE, "{known} probes are attached");
-        thread::sleep(Duration::from_millis(50));
-        let now = probes();
-        if now != known {
-            (known, since) = (now, Instant::now());
-        }
+/// What comes out of a pipe, as it comes.
+struct Printed {
+    text: Arc<Mutex<String>>,
+    reader: thread::JoinHandle<()>,
+}
+
+impl Printed {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(pipe).lines() {
+                *shared.lock().expect("no panic") += &(line.expect("text") + "\n");
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn has(&self, words: &str) -> bool {
+        self.text.lock().expect("no panic").contains(words)
+    }
+
+    fn whole(self) -> String {
+        self.reader.join().expect("a reader");
+        let text = self.text.lock().expect("no panic");
+        text.clone()
     }
 }
 
-/// What a command prints on stdout, up to its end.
-fn start(command: &str) -> (Process, thread::JoinHandle<String>) {
-    let mut child: Child = Command::new("sh")
-        .args(["-c", &format!("exec {command}")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh");
-    let mut stdout = child.stdout.take().expect("piped");
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        stdout.read_to_string(&mut text).expect("text");
-        text
-    });
-    (Process(child), reader)
-}
+impl Started {
+    fn new(command: &str) -> Self {
+        let mut child: Child = Command::new("sh")
+            .args(["-c", &format!("exec {command}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let stdout = Printed::of(child.stdout.take().expect("piped"));
+        let stderr = Printed::of(child.stderr.take().expect("piped"));
+        let process = Process(child);
+        Self {
+            process,
+            stdout,
+            stderr,
+        }
+    }
 
-/// Waits for a command's end.
-fn end(process: &mut Process, command: &str) {
-    let begin = Instant::now();
-    while process.0.try_wait().expect("its state").is_none() {
-        assert!(begin.elapsed() < PATIENCE, "{command} does not end");
-        thread::sleep(Duration::from_millis(50));
+    /// Waits until its probes are attached: a trace reports it, and of a gathering each line is complete from then on.
+    fn wait_for_probes(&self, command: &str) {
+        let begin = Instant::now();
+        while !self.stderr.has("probes attached") && !self.stdout.has("status=\"ok\"") {
+            assert!(begin.elapsed() < PATIENCE, "{command} attaches no probes");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for its end. What it printed on stdout.
+    fn end(mut self, command: &str) -> String {
+        let begin = Instant::now();
+        while self.process.0.try_wait().expect("its state").is_none() {
+            assert!(begin.elapsed() < PATIENCE, "{command} does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.stdout.whole()
     }
 }
 
@@ -160,26 +190,22 @@ fn run(block: &Block<'_>) -> Vec<String> {
             .any(|verb| command.starts_with(verb))
     };
     let mut printed = vec![String::new(); block.commands.len()];
-    let observers: Vec<_> = block
-        .commands
-        .iter()
-        .enumerate()
-        .filter(|(_, (command, _))| observes(command))
-        .map(|(place, (command, _))| (place, start(command)))
-        .collect();
-    if !observers.is_empty() {
-        wait_for_probes();
+    let mut observers = Vec::new();
+    for (place, (command, _)) in block.commands.iter().enumerate() {
+        if observes(command) {
+            observers.push((place, Started::new(command)));
+        }
+    }
+    for (place, started) in &observers {
+        started.wait_for_probes(block.commands[*place].0);
     }
     call(&format!("{}_during", block.name));
-    for (place, (mut process, reader)) in observers {
-        end(&mut process, block.commands[place].0);
-        printed[place] = reader.join().expect("a reader");
+    for (place, started) in observers {
+        printed[place] = started.end(block.commands[place].0);
     }
     for (place, (command, _)) in block.commands.iter().enumerate() {
         if !observes(command) {
-            let (mut process, reader) = start(command);
-            end(&mut process, command);
-            printed[place] = reader.join().expect("a reader");
+            printed[place] = Started::new(command).end(command);
         }
     }
     printed
