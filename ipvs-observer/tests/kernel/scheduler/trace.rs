@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     net::{IpAddr, TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -327,4 +328,37 @@ fn why_there_was_nobody_is_told_in_words() {
         words.starts_with("the scheduler says \"no destination available"),
         "{words}"
     );
+}
+
+#[test]
+fn of_a_service_larger_than_what_is_examined_the_words_say_how_many_were() {
+    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+        return;
+    };
+    assert!(modprobe("ip_vs_sh"));
+    probes.refresh();
+    // Ten could take connections, and none of them is among the first 128. The hash names one of the others for most.
+    let mut table = "-A -u 10.9.0.1:7166 -s sh -b sh-port\n".to_owned();
+    for n in 1..=140 {
+        let weight = u32::from(n > 130);
+        writeln!(table, "-a -u 10.9.0.1:7166 -r 10.8.1.{n}:7000 -m -w {weight}").expect("a string grows");
+    }
+    ipvsadm::restore(&table);
+    told(&mut probes);
+    client::send("10.9.0.1:7166", 40);
+    let (decisions, lost) = told(&mut probes);
+    assert!(lost.is_nothing(), "{lost:?}");
+    assert_eq!(decisions.len(), 40);
+    let refused: Vec<_> = decisions
+        .iter()
+        .filter(|decision| decision.outcome == Outcome::None)
+        .collect();
+    assert!(refused.len() > 1, "{decisions:?}");
+    for decision in refused {
+        let words = &decision.reason;
+        assert!(
+            words.contains("0 of the first 128 of 140 real servers could take connections"),
+            "{words}"
+        );
+    }
 }
