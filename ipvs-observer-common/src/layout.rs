@@ -18,80 +18,88 @@ impl Field {
     }
 }
 
+/// Declares the structures of the kernel, each with its name there and its members, ordered by the feature that needs
+/// them. A member whose path is not `structure.member` says its own; ` or ` stands between the names that it has on
+/// different kernels.
 macro_rules! layout {
-    ($($(#[$doc:meta])* $name:ident: $fields:literal { $($(#[$field_doc:meta])* $field:ident),+ $(,)? })+) => {
+    (@path $structure:literal $field:ident) => { concat!($structure, ".", stringify!($field)) };
+    (@path $structure:literal $field:ident $path:literal) => { $path };
+    ($(
+        $structure:literal as $place:ident: $name:ident {
+            $($feature:ident: $($(#[$doc:meta])* $field:ident $(= $path:literal)?),+;)+
+        }
+    )+) => {
         $(
-            $(#[$doc])*
+            #[doc = concat!("`struct ", $structure, "`.")]
             #[repr(C)]
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
             #[allow(missing_docs, reason = "the kernel's own names")]
             pub struct $name {
-                $($(#[$field_doc])* pub $field: Field,)+
+                $($($(#[$doc])* pub $field: Field,)+)+
             }
-            const _: () = assert!(size_of::<$name>() == $fields * 4);
         )+
+
+        /// Everything that the programs read, and what of it may be used.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Layout {
+            /// Which features have all their fields: a set of the constants of this module.
+            pub features: u32,
+            $(#[doc = concat!("`struct ", $structure, "`.")] pub $place: $name,)+
+        }
+
+        impl Layout {
+            /// Gives each member to `each`: its path, the feature that needs it, and its place here.
+            pub fn members(&mut self, mut each: impl FnMut(&'static str, u32, &mut Field)) {
+                $($($(each(layout!(@path $structure $field $($path)?), $feature, &mut self.$place.$field);)+)+)+
+            }
+        }
     };
 }
 
 layout! {
-    /// `struct ip_vs_service`.
-    Service: 11 {
-        af, protocol, addr, port, fwmark, flags, num_dests, destinations, scheduler, sched_data, ipvs,
+    "ip_vs_service" as service: Service {
+        SERVICES: af, protocol, addr, port, fwmark, ipvs;
+        PERSISTENCE: flags;
+        DECISIONS: scheduler;
+        CANDIDATES: destinations, num_dests, sched_data;
     }
-    /// `struct ip_vs_dest`.
-    Destination: 13 {
-        n_list, af, addr, port, weight, last_weight, flags, activeconns,
-        /// `inactconns`, or `totalconns` where [`super::layout::TOTAL_CONNECTIONS`] is set.
-        otherconns,
-        svc, u_threshold, l_threshold,
-        /// `rcu_head`, which is another name for this to the compiler.
-        callback_head,
+    "ip_vs_dest" as destination: Destination {
+        DESTINATIONS: af, addr, port, svc;
+        STATE: weight, flags, u_threshold, activeconns,
+            /// `inactconns`, or `totalconns` where [`TOTAL_CONNECTIONS`] is set.
+            otherconns = "ip_vs_dest.totalconns or ip_vs_dest.inactconns";
+        CANDIDATES: n_list, last_weight;
+        OPTIONAL:
+            /// `rcu_head`, which is another name for this to the compiler.
+            callback_head;
     }
-    /// `struct ip_vs_conn`.
-    Connection: 2 { dest, flags }
-    /// `struct ip_vs_iphdr`, the header as IPVS has already parsed it.
-    Header: 5 { hdr_flags, len, protocol, saddr, daddr }
-    /// `struct sk_buff`.
-    Packet: 3 { data, len, data_len }
-    /// `struct ip_vs_dest_user_kern`: what a configuration change asks for.
-    DestinationRequest: 4 { addr, port, af, weight }
-    /// From a service to the number of its network namespace.
-    Namespace: 2 {
-        /// `netns_ipvs.net`.
-        net,
-        /// `net.ns.inum`.
-        inum,
+    "ip_vs_conn" as connection: Connection {
+        DESTINATIONS: dest;
+        DECISIONS: flags;
     }
-    /// `struct ip_vs_scheduler`.
-    Scheduler: 1 { name }
-    /// `struct task_struct`: who asked for a change. Without it a change is told all the same.
-    Task: 3 { real_parent, tgid, comm }
-}
-
-/// Everything that the programs read, and what of it may be used.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
-    /// Which features have all their fields: a set of the constants of this module.
-    pub features: u32,
-    /// `struct ip_vs_service`.
-    pub service: Service,
-    /// `struct ip_vs_dest`.
-    pub destination: Destination,
-    /// `struct ip_vs_conn`.
-    pub connection: Connection,
-    /// `struct ip_vs_iphdr`.
-    pub header: Header,
-    /// `struct sk_buff`.
-    pub packet: Packet,
-    /// `struct ip_vs_dest_user_kern`.
-    pub request: DestinationRequest,
-    /// From a service to its namespace.
-    pub namespace: Namespace,
-    /// `struct ip_vs_scheduler`.
-    pub scheduler: Scheduler,
-    /// `struct task_struct`.
-    pub task: Task,
+    // The header as IPVS has already parsed it.
+    "ip_vs_iphdr" as header: Header {
+        DECISIONS: hdr_flags, len, saddr, daddr;
+        OPTIONAL: protocol;
+    }
+    "sk_buff" as packet: Packet {
+        DECISIONS: data, len, data_len;
+    }
+    // What a configuration change asks for.
+    "ip_vs_dest_user_kern" as request: DestinationRequest {
+        CHANGES: addr, port, af, weight;
+    }
+    // From a service to the number of its network namespace.
+    "netns_ipvs" as namespace: Namespace {
+        SERVICES: net, inum = "net.ns.inum";
+    }
+    "ip_vs_scheduler" as scheduler: Scheduler {
+        DECISIONS: name;
+    }
+    "task_struct" as task: Task {
+        OPTIONAL: real_parent, tgid, comm;
+    }
 }
 
 impl Layout {
@@ -100,6 +108,8 @@ impl Layout {
     pub const NONE: Self = unsafe { core::mem::zeroed() };
 }
 
+/// What no feature needs: without it a change, for one, is told all the same.
+pub const OPTIONAL: u32 = 0;
 /// Services can be told apart: the counters by service.
 pub const SERVICES: u32 = 1;
 /// Destinations can be told apart: the counters by destination.
@@ -116,8 +126,7 @@ pub const CANDIDATES: u32 = 1 << 5;
 pub const CHANGES: u32 = 1 << 6;
 /// This kernel counts all connections of a destination where it used to count the inactive ones.
 pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
-
 /// A destination is known by the place from which the kernel is called back to free it.
 pub const CALLED_BACK: u32 = 1 << 8;
 
-crate::plain!(Layout: 180);
+crate::plain!(Layout: 176);
