@@ -38,116 +38,48 @@ pub enum End {
 pub trait Counted: Copy + 'static {
     type Counters: Default + 'static;
 
-    fn slots() -> &'static HashMap<Self, Slot>;
-    fn owners() -> &'static Array<Owner<Self>>;
-    fn free() -> &'static Stack<Free>;
-    fn blocks() -> &'static Array<Self::Counters>;
+    const SLOTS: &'static HashMap<Self, Slot>;
+    const OWNERS: &'static Array<Owner<Self>>;
+    const FREE: &'static Stack<Free>;
+    const BLOCKS: &'static Array<Self::Counters>;
     /// Whose block it is.
-    fn generation(counters: &mut Self::Counters) -> &mut u64;
+    const GENERATION: fn(&mut Self::Counters) -> &mut u64;
     /// Below which slots were ever given.
-    fn given(health: &mut Health) -> &mut u32;
+    const GIVEN: fn(&mut Health) -> &mut u32;
     /// Those that there was no slot for.
-    fn full(health: &mut Health) -> &mut u64;
+    const FULL: fn(&mut Health) -> &mut u64;
     /// Whether it was deleted, by where the kernel has it.
-    fn is_gone(place: u64) -> bool;
+    const IS_GONE: fn(u64) -> bool;
     /// Makes a slot ready for another.
-    fn prepare(slot: u32);
+    const PREPARE: fn(u32);
 }
 
 impl Counted for ServiceKey {
     type Counters = ServiceCounters;
 
-    #[inline(always)]
-    fn slots() -> &'static HashMap<Self, Slot> {
-        &SERVICES
-    }
-
-    #[inline(always)]
-    fn owners() -> &'static Array<Owner<Self>> {
-        &SERVICE_OWNERS
-    }
-
-    #[inline(always)]
-    fn free() -> &'static Stack<Free> {
-        &FREE_SERVICES
-    }
-
-    #[inline(always)]
-    fn blocks() -> &'static Array<ServiceCounters> {
-        &SERVICE_COUNTERS
-    }
-
-    #[inline(always)]
-    fn generation(counters: &mut ServiceCounters) -> &mut u64 {
-        &mut counters.generation
-    }
-
-    #[inline(always)]
-    fn given(health: &mut Health) -> &mut u32 {
-        &mut health.services_given
-    }
-
-    #[inline(always)]
-    fn full(health: &mut Health) -> &mut u64 {
-        &mut health.services_full
-    }
-
-    #[inline(always)]
-    fn is_gone(place: u64) -> bool {
-        key::is_service_gone(place)
-    }
-
-    #[inline(always)]
-    fn prepare(slot: u32) {
-        clear_durations(slot);
-    }
+    const SLOTS: &'static HashMap<Self, Slot> = &SERVICES;
+    const OWNERS: &'static Array<Owner<Self>> = &SERVICE_OWNERS;
+    const FREE: &'static Stack<Free> = &FREE_SERVICES;
+    const BLOCKS: &'static Array<ServiceCounters> = &SERVICE_COUNTERS;
+    const GENERATION: fn(&mut ServiceCounters) -> &mut u64 = |counters| &mut counters.generation;
+    const GIVEN: fn(&mut Health) -> &mut u32 = |health| &mut health.services_given;
+    const FULL: fn(&mut Health) -> &mut u64 = |health| &mut health.services_full;
+    const IS_GONE: fn(u64) -> bool = key::is_service_gone;
+    const PREPARE: fn(u32) = clear_durations;
 }
 
 impl Counted for DestinationKey {
     type Counters = DestinationCounters;
 
-    #[inline(always)]
-    fn slots() -> &'static HashMap<Self, Slot> {
-        &DESTINATIONS
-    }
-
-    #[inline(always)]
-    fn owners() -> &'static Array<Owner<Self>> {
-        &DESTINATION_OWNERS
-    }
-
-    #[inline(always)]
-    fn free() -> &'static Stack<Free> {
-        &FREE_DESTINATIONS
-    }
-
-    #[inline(always)]
-    fn blocks() -> &'static Array<DestinationCounters> {
-        &DESTINATION_COUNTERS
-    }
-
-    #[inline(always)]
-    fn generation(counters: &mut DestinationCounters) -> &mut u64 {
-        &mut counters.generation
-    }
-
-    #[inline(always)]
-    fn given(health: &mut Health) -> &mut u32 {
-        &mut health.destinations_given
-    }
-
-    #[inline(always)]
-    fn full(health: &mut Health) -> &mut u64 {
-        &mut health.destinations_full
-    }
-
-    #[inline(always)]
-    fn is_gone(place: u64) -> bool {
-        key::is_gone(place)
-    }
-
-    #[inline(always)]
-    fn prepare(_: u32) {}
+    const SLOTS: &'static HashMap<Self, Slot> = &DESTINATIONS;
+    const OWNERS: &'static Array<Owner<Self>> = &DESTINATION_OWNERS;
+    const FREE: &'static Stack<Free> = &FREE_DESTINATIONS;
+    const BLOCKS: &'static Array<DestinationCounters> = &DESTINATION_COUNTERS;
+    const GENERATION: fn(&mut DestinationCounters) -> &mut u64 = |counters| &mut counters.generation;
+    const GIVEN: fn(&mut Health) -> &mut u32 = |health| &mut health.destinations_given;
+    const FULL: fn(&mut Health) -> &mut u64 = |health| &mut health.destinations_full;
+    const IS_GONE: fn(u64) -> bool = key::is_gone;
+    const PREPARE: fn(u32) = |_| {};
 }
 
 /// What became of a packet, and how long the scheduler took if it is known. `place` is where the kernel has the
@@ -239,11 +171,11 @@ pub fn transition(destination: &DestinationKey, place: u64, overloaded: bool, se
 #[inline(always)]
 pub fn forget<K: Counted>(key: &K) {
     // SAFETY: the value is two whole numbers that do not change while it is there.
-    let Some(index) = unsafe { K::slots().get(key) }.map(|slot| slot.index) else {
+    let Some(index) = unsafe { K::SLOTS.get(key) }.map(|slot| slot.index) else {
         return;
     };
     // Who removes it is the one that gives it back.
-    if K::slots().remove(key).is_err() {
+    if K::SLOTS.remove(key).is_err() {
         return;
     }
     give_back::<K>(index);
@@ -254,25 +186,25 @@ pub fn forget<K: Counted>(key: &K) {
 #[inline(always)]
 fn counters<K: Counted>(key: &K, place: u64) -> Option<(&'static mut K::Counters, u32)> {
     // SAFETY: the value is two whole numbers that do not change while it is there.
-    let slot = match unsafe { K::slots().get(key) } {
+    let slot = match unsafe { K::SLOTS.get(key) } {
         Some(slot) => *slot,
-        None if K::is_gone(place) => return None,
+        None if (K::IS_GONE)(place) => return None,
         None => {
             let slot = take::<K>().and_then(|index| {
-                K::prepare(index);
+                (K::PREPARE)(index);
                 enter(key, index)
             });
             let Some(slot) = slot else {
-                health(|health| *K::full(health) += 1);
+                health(|health| *(K::FULL)(health) += 1);
                 return None;
             };
             slot
         }
     };
-    let counters = K::blocks().get_ptr_mut(block(slot.index))?;
+    let counters = K::BLOCKS.get_ptr_mut(block(slot.index))?;
     // SAFETY: the lookup gave a valid pointer to this CPU's block, which no other program writes to now.
     let counters = unsafe { &mut *counters };
-    let generation = *K::generation(counters);
+    let generation = *(K::GENERATION)(counters);
     if generation != slot.generation {
         if generation > slot.generation {
             return None;
@@ -289,7 +221,7 @@ fn begin_anew<K: Counted>(counters: &mut K::Counters, generation: u64) {
     // SAFETY: the block is valid, and the place is within it.
     unsafe {
         (&raw mut *counters).write_volatile(K::Counters::default());
-        (&raw mut *K::generation(counters)).write_volatile(generation);
+        (&raw mut *(K::GENERATION)(counters)).write_volatile(generation);
     }
 }
 
@@ -302,16 +234,16 @@ fn block(slot: u32) -> u32 {
 /// Takes a slot that is nobody's, and lets userspace know how far slots are in use.
 #[inline(always)]
 fn take<K: Counted>() -> Option<u32> {
-    let Free { first, count } = K::free().pop().ok()??;
+    let Free { first, count } = K::FREE.pop().ok()??;
     if count > 1 {
         let rest = Free {
             first: first + 1,
             count: count - 1,
         };
-        let _ = K::free().push(rest, 0);
+        let _ = K::FREE.push(rest, 0);
     }
     health(|health| {
-        let most = K::given(health);
+        let most = (K::GIVEN)(health);
         if *most <= first {
             *most = first + 1;
         }
@@ -329,7 +261,7 @@ fn enter<K: Counted>(key: &K, index: u32) -> Option<Slot> {
         overload_changed: 0,
     };
     // Before anybody can find it, or take it away again.
-    if let Some(owner) = K::owners().get_ptr_mut(index) {
+    if let Some(owner) = K::OWNERS.get_ptr_mut(index) {
         // SAFETY: the lookup gave a valid pointer, and the slot is this program's. Its generation is written last: who
         // reads it before does not read the key.
         unsafe {
@@ -337,22 +269,22 @@ fn enter<K: Counted>(key: &K, index: u32) -> Option<Slot> {
             (&raw mut (*owner).generation).write_volatile(slot.generation);
         }
     }
-    if K::slots().insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
+    if K::SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
         return Some(slot);
     }
     give_back::<K>(index);
     // SAFETY: as above.
-    unsafe { K::slots().get(key) }.copied()
+    unsafe { K::SLOTS.get(key) }.copied()
 }
 
 /// Makes a slot nobody's.
 #[inline(always)]
 fn give_back<K: Counted>(index: u32) {
-    if let Some(owner) = K::owners().get_ptr_mut(index) {
+    if let Some(owner) = K::OWNERS.get_ptr_mut(index) {
         // SAFETY: the lookup gave a valid pointer, and the slot is nobody else's until it is pushed.
         unsafe { (&raw mut (*owner).generation).write_volatile(0) };
     }
-    let _ = K::free().push(
+    let _ = K::FREE.push(
         Free {
             first: index,
             count: 1,
