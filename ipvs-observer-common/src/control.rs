@@ -29,8 +29,8 @@ pub const CANDIDATES: u32 = 1 << 2;
 /// In [`Control::ways`]: the kernel has no function of its own for a destination that becomes overloaded, so its flags
 /// are looked at on scheduling.
 pub const LOOK_FOR_OVERLOAD: u32 = 1;
-/// In [`Control::ways`]: what becomes of a packet without a destination is seen at the return of `ip_vs_leave`, and told
-/// there.
+/// In [`Control::ways`]: what becomes of a packet without a destination is seen at the return of `ip_vs_leave`, and
+/// told there.
 pub const TELL_AFTER_LEAVE: u32 = 1 << 1;
 /// In [`Control::ways`]: it is seen when the kernel lets go of a removed destination, whose counters stay until then.
 pub const KEEP_REMOVED: u32 = 1 << 2;

@@ -92,35 +92,28 @@ pub struct DestinationCounters {
     pub overload_seen: u64,
 }
 
-macro_rules! sums {
-    ($type:ty: $($field:ident),+; most: $($most:ident),+) => {
-        impl $type {
-            /// Adds another CPU's block.
-            pub fn add(&mut self, other: &Self) {
-                $(self.$field = self.$field.wrapping_add(other.$field);)+
-                $(self.$most = self.$most.max(other.$most);)+
-            }
-        }
+macro_rules! sum {
+    ($into:ident += $other:ident: $($field:ident),+) => {
+        $($into.$field = $into.$field.wrapping_add($other.$field);)+
     };
 }
 
-sums!(Health: runs, entries, returns, orphans, decisions_orphaned, abandoned, durations_lost, calls_full, services_full, destinations_full,
-    unreadable, decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost;
-    most: services_given, destinations_given);
+impl Health {
+    /// Adds another CPU's block.
+    pub fn add(&mut self, other: &Self) {
+        sum!(self += other: runs, entries, returns, orphans, decisions_orphaned, abandoned, durations_lost);
+        sum!(self += other: calls_full, services_full, destinations_full, unreadable);
+        sum!(self += other: decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
+        self.services_given = self.services_given.max(other.services_given);
+        self.destinations_given = self.destinations_given.max(other.destinations_given);
+    }
+}
 
 impl ServiceCounters {
     /// Adds another CPU's block. Of the longest calls only those of `interval` count.
     pub fn add(&mut self, other: &Self, interval: u32) {
-        self.calls = self.calls.wrapping_add(other.calls);
-        self.picks = self.picks.wrapping_add(other.picks);
-        self.none = self.none.wrapping_add(other.none);
-        self.template_hits = self.template_hits.wrapping_add(other.template_hits);
-        self.refused = self.refused.wrapping_add(other.refused);
-        self.accepted = self.accepted.wrapping_add(other.accepted);
-        self.bypassed = self.bypassed.wrapping_add(other.bypassed);
-        self.begun_by_server = self.begun_by_server.wrapping_add(other.begun_by_server);
-        self.fatal = self.fatal.wrapping_add(other.fatal);
-        self.ns_sum = self.ns_sum.wrapping_add(other.ns_sum);
+        sum!(self += other: calls, picks, none, template_hits, refused, accepted, bypassed);
+        sum!(self += other: begun_by_server, fatal, ns_sum);
         let parity = (interval & 1) as usize;
         if other.interval[parity] == interval {
             self.interval[parity] = interval;
@@ -132,8 +125,7 @@ impl ServiceCounters {
 impl DestinationCounters {
     /// Adds another CPU's block. The latest sight of an overload stands.
     pub fn add(&mut self, other: &Self) {
-        self.picks = self.picks.wrapping_add(other.picks);
-        self.overloads = self.overloads.wrapping_add(other.overloads);
+        sum!(self += other: picks, overloads);
         self.overload_seen = self.overload_seen.max(other.overload_seen);
     }
 
