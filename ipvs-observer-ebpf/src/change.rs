@@ -229,7 +229,7 @@ pub fn overload_entry(ctx: &ProbeContext) {
     );
 }
 
-/// It ends.
+/// Return of `ip_vs_dest_update_overload`: compares the flags with those at its entry.
 #[inline(always)]
 pub fn overload_returned(ctx: &RetProbeContext) {
     if let Some(call) = call::end(ctx, Function::Overload) {

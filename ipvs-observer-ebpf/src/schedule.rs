@@ -227,7 +227,7 @@ pub fn connection_out_entry(ctx: &ProbeContext) {
     );
 }
 
-/// It ends: with a connection, or without.
+/// Return of `ip_vs_new_conn_out`, with a connection or without.
 #[inline(always)]
 pub fn connection_out_returned(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::NewConnectionOut) else {

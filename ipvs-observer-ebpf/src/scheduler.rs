@@ -98,7 +98,8 @@ pub fn entry<const TELL: bool>(ctx: &ProbeContext) {
     }
 }
 
-/// It ends: the destination chosen, or nothing. `TELL`: what it was like is kept for the telling.
+/// Return of a scheduler's `schedule`: the destination chosen, or nothing. `TELL`: what it was like is kept for the
+/// telling.
 #[inline(always)]
 pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     let chosen: u64 = ctx.ret();

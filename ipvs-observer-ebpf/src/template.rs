@@ -40,8 +40,8 @@ pub fn entry(ctx: &ProbeContext) {
     );
 }
 
-/// It ends: the template is good, or not. With a destination to hold it against, it is asked for a connection
-/// that goes out.
+/// Return of `ip_vs_check_template`: the template is good, or not. With a destination to hold it against, it is asked
+/// for a connection that goes out.
 #[inline(always)]
 pub fn returned(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Template) else {

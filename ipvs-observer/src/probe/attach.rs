@@ -14,7 +14,6 @@ use super::{
 
 /// A function of the kernel that is probed.
 pub(super) struct Probe {
-    /// Its name.
     pub(super) function: &'static str,
     /// The programs at its entry and at its return.
     programs: Programs,

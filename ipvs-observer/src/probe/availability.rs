@@ -2,13 +2,12 @@
 
 use ipvs_observer_common::layout;
 
-use super::reason::Reason;
+use super::{btf::Lack, reason::Reason};
 
 /// What follows where no probe holds.
 pub(super) const NOTHING: &str = "nothing is counted by probes, and there are no changes and no trace";
-pub(super) const BTF: &str = "BTF of ip_vs";
-pub(super) const WITHOUT_BTF: &str =
-    "only calls are counted: nothing by service or destination, no changes, no trace";
+const BTF: &str = "BTF of ip_vs";
+const WITHOUT_BTF: &str = "only calls are counted: nothing by service or destination, no changes, no trace";
 
 /// One thing that the probes need, and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +104,19 @@ impl Availability {
         self.needs.append(&mut other.needs);
     }
 
+    /// What of the layout was found, or why there is none; `any`: some probe holds even so.
+    pub(super) fn layout(&mut self, lacks: &[Lack], without: Option<&Reason>, any: bool) {
+        match without {
+            Some(reason) if !any => self.missed(BTF, NOTHING, reason),
+            Some(reason) => self.missed(BTF, WITHOUT_BTF, reason),
+            None => self.met(BTF, WITHOUT_BTF),
+        }
+        for lack in lacks {
+            let (name, consequence) = feature(lack.feature);
+            self.missed(name, consequence, &Reason::no_member(lack.member));
+        }
+    }
+
     fn push(&mut self, name: &str, consequence: &'static str, reason: Option<&Reason>, optional: bool) {
         self.needs.push(Need {
             name: name.to_owned(),
@@ -117,7 +129,7 @@ impl Availability {
 }
 
 /// A feature's name, and what is not known without it.
-pub(super) fn feature(feature: u32) -> (&'static str, &'static str) {
+fn feature(feature: u32) -> (&'static str, &'static str) {
     match feature {
         layout::SERVICES => ("layout of services", WITHOUT_BTF),
         layout::DESTINATIONS => ("layout of destinations", "nothing is counted by destination"),

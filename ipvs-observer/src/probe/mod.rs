@@ -40,7 +40,7 @@ pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
 
 use crate::model::{Activity, Netns, Traced};
 use attach::Attached;
-use availability::{BTF, NOTHING, WITHOUT_BTF, feature};
+use availability::NOTHING;
 use btf::{Lack, Source};
 use clock::Clock;
 use counters::Counters;
@@ -261,18 +261,18 @@ impl Probes {
                 object.is_attached();
             }
         }
-        self.tell_layout();
+        let (without, any) = (self.without_layout.as_ref(), self.attached.any());
+        self.availability.layout(&self.lacks, without, any);
         self.availability.append(attached);
     }
 
     /// From now on observes these namespaces, as [`ProbeSettings::namespaces`] has it.
     pub fn observe(&mut self, namespaces: &[Netns]) {
-        let before = (self.control.namespaces, self.control.netns);
+        let before = self.control;
         observe(&mut self.control, namespaces);
-        if before == (self.control.namespaces, self.control.netns) {
-            return;
-        }
-        if let Some(object) = &mut self.object {
+        if before != self.control
+            && let Some(object) = &mut self.object
+        {
             object.orders(&self.control);
         }
     }
@@ -383,19 +383,6 @@ impl Probes {
         for probe in attach::probes() {
             self.availability
                 .missed(probe.function, probe.consequence, reason);
-        }
-    }
-
-    fn tell_layout(&mut self) {
-        match &self.without_layout {
-            Some(reason) if !self.attached.any() => self.availability.missed(BTF, NOTHING, reason),
-            Some(reason) => self.availability.missed(BTF, WITHOUT_BTF, reason),
-            None => self.availability.met(BTF, WITHOUT_BTF),
-        }
-        for lack in &self.lacks {
-            let reason = Reason::no_member(lack.member);
-            let (name, consequence) = feature(lack.feature);
-            self.availability.missed(name, consequence, &reason);
         }
     }
 }

@@ -19,20 +19,10 @@ const MODULE: &str = "ip_vs";
 pub(crate) enum SourceError {
     /// The kernel has no BTF.
     #[error("{} cannot be read ({error})", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    Unreadable { path: PathBuf, error: io::Error },
     /// A file is not what it should be.
     #[error("{} is no BTF: {error}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: Malformed,
-    },
+    Malformed { path: PathBuf, error: Malformed },
     /// Neither a module's BTF nor the kernel's tells of IPVS.
     #[error("no BTF tells of ip_vs")]
     NotThere,
