@@ -6,6 +6,9 @@
 #![allow(missing_docs, reason = "a program")]
 
 mod counter;
+#[path = "../../tests/support/floor.rs"]
+#[allow(dead_code, reason = "the kernel tests use the rest")]
+mod floor;
 mod row;
 mod table;
 mod traffic;

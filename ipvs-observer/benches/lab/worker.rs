@@ -3,8 +3,6 @@
 
 use std::{
     io::{self, BufRead, Write},
-    mem,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,6 +18,7 @@ use ipvs_observer::{
 
 use crate::{
     counter::{Costs, From, peak_memory},
+    floor::Floor,
     row::Round,
     table::Table,
 };
@@ -72,93 +71,9 @@ pub fn run(words: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The floor: the dumps that a gather asks for, over one socket, one after the other, and nothing decoded.
-struct Floor {
-    channel: Box<dyn Channel>,
-    requests: Vec<Vec<u8>>,
-    buffer: Vec<u8>,
-}
-
-impl Floor {
-    fn new() -> io::Result<Self> {
-        let heard = Overhearing::default();
-        let mut reader = Reader::new(Box::new(heard.clone()));
-        let mut read = || reader.read(&mut Snapshot::default(), &|_| true);
-        // Of a first listing there is a second: the stride is what is heard after it.
-        read().map_err(io::Error::other)?;
-        heard.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        read().map_err(io::Error::other)?;
-        let mut requests = mem::take(&mut *heard.0.lock().unwrap_or_else(PoisonError::into_inner));
-        requests.retain(|request| request[6..8] == DUMP.to_ne_bytes());
-        Ok(Self {
-            channel: Running.open(PATIENCE)?,
-            requests,
-            buffer: vec![0; 64 * 1024],
-        })
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(5);
-/// `NLM_F_REQUEST | NLM_F_DUMP`.
-const DUMP: u16 = 0x301;
-const DONE: u16 = 3;
-
 impl Work for Floor {
     fn round(&mut self) -> io::Result<()> {
-        for request in &self.requests {
-            self.channel.send(request)?;
-            loop {
-                let length = self.channel.receive(&mut self.buffer)?;
-                if ends(&self.buffer[..length]) {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a datagram ends a dump: the least that a reader must look at.
-fn ends(mut datagram: &[u8]) -> bool {
-    while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
-        if u16::from_ne_bytes([k0, k1]) == DONE {
-            return true;
-        }
-        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-        datagram = datagram.get((length + 3) & !3..).unwrap_or_default();
-    }
-    false
-}
-
-/// The running kernel, and what it is asked.
-#[derive(Clone, Default)]
-struct Overhearing(Arc<Mutex<Vec<Vec<u8>>>>);
-
-struct Overheard(Box<dyn Channel>, Overhearing);
-
-impl Kernel for Overhearing {
-    fn exists(&mut self, path: &str) -> bool {
-        Running.exists(path)
-    }
-
-    fn read(&mut self, path: &str) -> io::Result<String> {
-        Running.read(path)
-    }
-
-    fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(Overheard(Running.open(timeout)?, self.clone())))
-    }
-}
-
-impl Channel for Overheard {
-    fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let mut heard = self.1.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.push(request.to_vec());
-        self.0.send(request)
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.receive(buffer)
+        self.dump()
     }
 }
 

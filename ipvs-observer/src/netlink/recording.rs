@@ -6,17 +6,18 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    io,
+    io, iter,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use super::{Channel, Kernel, Running};
+use super::{Channel, Kernel, Running, attributes::aligned};
 
 /// Where a message carries its sequence number.
-const SEQUENCE: std::ops::Range<usize> = 8..12;
+const SEQUENCE: Range<usize> = 8..12;
 /// Where a message carries the socket that it is for.
-const PORT: std::ops::Range<usize> = 12..16;
+const PORT: Range<usize> = 12..16;
 
 /// Asks the running kernel, and writes down what it says.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +131,29 @@ impl Recording {
         }
         Ok(recording)
     }
+
+    /// The datagrams in the text of a recording.
+    pub fn datagrams(text: &str) -> impl Iterator<Item = Vec<u8>> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("< ").and_then(bytes))
+    }
+
+    /// Where the messages of a datagram are, as their headers say.
+    pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        let mut start = 0;
+        iter::from_fn(move || {
+            let header = datagram.get(start..)?.first_chunk::<{ PORT.end }>()?;
+            let length = header.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))? as usize;
+            let message = start..start + length;
+            // One that is shorter than its header is the last.
+            start += if length < PORT.end {
+                datagram.len()
+            } else {
+                aligned(length)
+            };
+            Some(message)
+        })
+    }
 }
 
 impl Kernel for Recording {
@@ -194,15 +218,13 @@ fn without_numbers(request: &[u8]) -> Vec<u8> {
 
 /// Gives every message of a datagram the sequence number, and no socket.
 fn renumber(datagram: &mut [u8], sequence: u32) {
-    let mut start = 0;
-    while let Some(header) = datagram.get_mut(start..start + PORT.end) {
+    let starts: Vec<_> = Recording::messages(datagram)
+        .map(|message| message.start)
+        .collect();
+    for start in starts {
+        let header = &mut datagram[start..start + PORT.end];
         header[SEQUENCE].copy_from_slice(&sequence.to_ne_bytes());
         header[PORT].fill(0);
-        let length = header.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)) as usize;
-        if length < PORT.end {
-            return;
-        }
-        start += super::attributes::aligned(length);
     }
 }
 

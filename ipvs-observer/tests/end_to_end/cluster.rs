@@ -17,6 +17,8 @@ mod client;
 #[path = "../kernel/ipvsadm.rs"]
 #[allow(dead_code, reason = "the kernel tests use the rest")]
 mod ipvsadm;
+#[path = "../support/mod.rs"]
+mod support;
 #[path = "../kernel/traffic.rs"]
 #[allow(dead_code, reason = "the kernel tests use the rest")]
 mod traffic;
@@ -34,6 +36,7 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
+use support::child::shell;
 
 const SOCKET: &str = "/run/telegraf.sock";
 /// What Telegraf's `socket_listener` takes of a line before it gives the connection up.
@@ -73,10 +76,10 @@ fn main() {
         "this sets up and empties tables of IPVS, so it runs in the lab alone: `cargo xtask test`"
     );
     for module in ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_wlc"] {
-        client::shell(&format!("modprobe {module}"));
+        shell(&format!("modprobe {module}"));
     }
     // So that the time that the probes take is among the fields.
-    client::shell("echo 1 >/proc/sys/kernel/bpf_stats_enabled");
+    shell("echo 1 >/proc/sys/kernel/bpf_stats_enabled");
     traffic::addresses();
     for n in 1..=3 {
         for address in [format!("10.8.0.{n}:7000"), format!("[fd00:8::{n}]:7000")] {

@@ -96,14 +96,7 @@ pub fn dumps(request: &[u8], command: u8) -> bool {
 
 /// Where the messages of a datagram are.
 pub fn messages(datagram: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at + 16 <= datagram.len() {
-        let length = u32::from_ne_bytes(datagram[at..at + 4].try_into().expect("four bytes")) as usize;
-        found.push(at..at + length);
-        at += (length + 3) & !3;
-    }
-    found
+    Recording::messages(datagram).collect()
 }
 
 /// A refusal of a request with an error number.

@@ -16,7 +16,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{faults, ipvsadm, observer, states, support::lines};
+use crate::{
+    faults, ipvsadm, observer,
+    support::{child::shell, lines},
+};
 
 const SOCKET: &str = "/tmp/endurance.sock";
 const BACKLOG: u64 = 1 << 20;
@@ -384,7 +387,7 @@ fn a_hundred_thousand_real_servers_take_64_mib_with_probes_and_a_reader_that_is_
     const SERVICES: usize = 20_000;
     const SERVERS: usize = 5;
     table(SERVICES, SERVERS);
-    states::shell(
+    shell(
         "ip link show servers >/dev/null 2>&1 || ip link add servers type dummy
         ip link set servers up
         ip addr replace 10.200.255.254/16 dev servers
@@ -425,7 +428,7 @@ fn a_hundred_thousand_real_servers_take_64_mib_with_probes_and_a_reader_that_is_
     // The kernel keeps what is removed for two minutes, and looks through all of it for each real server that is added.
     ipvsadm::run(&["-C"]);
     faults::remove();
-    states::shell("modprobe ip_vs");
+    shell("modprobe ip_vs");
 }
 
 /// KiB that the process had of memory at most.

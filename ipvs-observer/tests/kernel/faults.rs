@@ -13,10 +13,11 @@ use std::{
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::{
+    abilities::telling,
     ipvsadm,
     observer::{self, of, only},
-    states::{shell, try_unload},
-    support::lines::Line,
+    states::try_unload,
+    support::{child::shell, lines::Line},
     traffic,
     watched::{PATIENCE, Watched},
 };
@@ -65,11 +66,6 @@ pub fn picks(gather: &[Line]) -> Option<u64> {
 pub fn state(gather: &[Line]) -> (&str, &str) {
     let line = only(gather, "ipvs_observer");
     (line.text("status"), line.text("reason"))
-}
-
-/// Whether this kernel lets the probes tell services apart.
-pub fn telling() -> bool {
-    std::path::Path::new("/sys/kernel/btf/ip_vs").exists()
 }
 
 /// Takes IPVS away. While probes are being attached, each for a moment has a reference of the module.

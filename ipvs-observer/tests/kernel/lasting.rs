@@ -11,7 +11,8 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    faults::{connections, prepare, remove, telling},
+    abilities::telling,
+    faults::{connections, prepare, remove},
     ipvsadm, observer,
     watched::{Process, Watched},
 };

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abilities;
 mod agreement;
 mod endurance;
 mod faults;

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::{
     observer::{self, only},
-    states::shell,
+    support::child::shell,
     watched::Watched,
 };
 

@@ -15,24 +15,15 @@ use ipvs_observer::netlink;
 
 use crate::{
     observer::{self, of, only},
-    support::lines::{self, Line},
+    support::{
+        child::{printed, shell},
+        lines::{self, Line},
+    },
     traffic,
 };
 
 const RULES: &str = "ipvsadm -A -u 10.9.0.1:7070 -s rr
                      ipvsadm -a -u 10.9.0.1:7070 -r 10.8.0.1:7000 -m -w 3";
-
-fn shell(script: &str) {
-    let status = Command::new("sh").args(["-euc", script]).status();
-    assert!(status.expect("sh").success(), "{script}");
-}
-
-/// What a command prints.
-fn told(script: &str) -> String {
-    let output = Command::new("sh").args(["-euc", script]).output().expect("sh");
-    assert!(output.status.success(), "{script}");
-    String::from_utf8(output.stdout).expect("text")
-}
 
 /// A namespace with a name and a table. A pair of links has its other end here: that goes when it goes.
 struct Named(&'static str);
@@ -75,7 +66,7 @@ impl Named {
 
     /// Connections as `ipvsadm` has them there.
     fn connections(&self) -> u64 {
-        let stats = told(&format!("ip netns exec {} ipvsadm -Ln --stats --exact", self.0));
+        let stats = printed(&format!("ip netns exec {} ipvsadm -Ln --stats --exact", self.0));
         let line = stats.lines().find(|line| line.starts_with("UDP"));
         let words: Vec<_> = line.expect("its service").split_whitespace().collect();
         words[2].parse().expect("a number")

@@ -12,12 +12,12 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    faults::{RULES, connections, counted, in_the_kernel, picks, prepare, remove, state, telling},
+    abilities::{lacking_btf, telling},
+    faults::{RULES, connections, counted, in_the_kernel, picks, prepare, remove, state},
     ipvsadm,
     observer::{self, of, only, service},
     scheduler,
-    states::shell,
-    support::lines::Line,
+    support::{child::shell, lines::Line},
     watched::{PATIENCE, Process, Watched},
 };
 
@@ -197,7 +197,7 @@ fn at_the_usual_interval_everything_is_back_within_two_after_a_module_came() {
         assert!(took < 2 * USUAL + GATHER, "{took:?}");
     };
     back("everything", begin);
-    if !telling() {
+    if lacking_btf() {
         watched.end();
         ipvsadm::run(&["-C"]);
         return;

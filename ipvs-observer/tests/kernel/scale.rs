@@ -16,9 +16,10 @@ use ipvs_observer::{
 };
 
 use crate::{
+    abilities::version,
     ipvsadm,
     observer::{self, of, only},
-    support::lines::Line,
+    support::{floor::Floor, lines::Line},
     watched::Watched,
 };
 
@@ -41,53 +42,6 @@ fn rules() -> String {
     rules
 }
 
-/// The floor: a raw dump of the same tables over one socket, one request after the other, nothing decoded.
-fn raw_dump(selectors: &[Vec<u8>]) -> Duration {
-    let begin = Instant::now();
-    let mut channel = Running.open(Duration::from_secs(5)).expect("a socket");
-    let mut buffer = vec![0; 64 * 1024];
-    for request in selectors {
-        channel.send(request).expect("sending");
-        'answers: loop {
-            let length = channel.receive(&mut buffer).expect("an answer");
-            let mut at = 0;
-            while at < length {
-                let size = u32::from_ne_bytes(buffer[at..at + 4].try_into().expect("four bytes")) as usize;
-                if u16::from_ne_bytes([buffer[at + 4], buffer[at + 5]]) == 3 {
-                    break 'answers;
-                }
-                at += (size + 3) & !3;
-            }
-        }
-    }
-    begin.elapsed()
-}
-
-/// The requests that a gather of this table makes in its stride, as recorded from the first, which lists services twice.
-fn requests() -> Vec<Vec<u8>> {
-    let output = observer::run(&["record"]);
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).expect("text");
-    let dumps = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("> "))
-        .map(|line| {
-            (0..line.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal"))
-                .collect()
-        });
-    // Only dumps: flags 0x301. Of the services' once.
-    let mut services = 0;
-    dumps
-        .filter(|request: &Vec<u8>| request[6..8] == [1, 3])
-        .filter(|request| {
-            services += usize::from(request[16] == 4);
-            request[16] != 4 || services == 1
-        })
-        .collect()
-}
-
 #[test]
 fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     ipvsadm::restore(&rules());
@@ -105,9 +59,9 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     );
     drop(lines);
 
-    let requests = requests();
+    let mut raw = Floor::new().expect("a socket");
     assert_eq!(
-        requests.len(),
+        raw.requests(),
         SERVICES + 2,
         "services, daemons, and destinations for each service"
     );
@@ -118,7 +72,9 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     let (mut floor, mut read, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     // In turn, and the least disturbed run of each: the machine below this one has other things to do.
     for _ in 0..15 {
-        floor.push(raw_dump(&requests));
+        let begin = Instant::now();
+        raw.dump().expect("answers");
+        floor.push(begin.elapsed());
         let begin = Instant::now();
         reader.read(&mut snapshot, &|_| true).expect("a whole table");
         read.push(begin.elapsed());
@@ -159,14 +115,6 @@ fn change_for(time: Duration, change: impl Fn(&mut ChildStdin) -> io::Result<()>
     assert!(restore.wait().expect("it ends").success());
 }
 
-/// Whether this kernel is of 7.1 or later.
-fn lets_dumps_run_in_parallel() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
-    let mut parts = release.split(|sign: char| !sign.is_ascii_digit());
-    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
-    (number(), number()) >= (Some(7), Some(1))
-}
-
 #[test]
 fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
     const LASTING: usize = 600;
@@ -180,7 +128,8 @@ fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
         }
     }
     ipvsadm::restore(&rules);
-    let sockets = if lets_dumps_run_in_parallel() { 2 } else { 1 };
+    // From then on the kernel lets dumps run in parallel.
+    let sockets = if version() >= (7, 1) { 2 } else { 1 };
     assert_eq!(
         Running.side_by_side(),
         sockets,

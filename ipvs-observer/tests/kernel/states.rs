@@ -5,20 +5,9 @@ use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 use crate::{
     ipvsadm,
     observer::{self, Running, of, only},
-    support::lines,
+    support::{child::shell, lines},
     traffic,
 };
-
-pub fn shell(script: &str) {
-    assert!(
-        Command::new("sh")
-            .args(["-euc", script])
-            .status()
-            .expect("sh")
-            .success(),
-        "{script}"
-    );
-}
 
 /// Takes IPVS out of the kernel with everything that uses it; false if something holds it.
 pub fn try_unload() -> bool {

@@ -4,10 +4,11 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
-    process::Command,
     thread,
     time::Duration,
 };
+
+use crate::support::child::shell;
 
 /// Gives the machine the addresses of `table.rules`: virtual ones on `lo`, the real servers' on a dummy link.
 pub fn addresses() {
@@ -20,14 +21,7 @@ pub fn addresses() {
             ip -6 addr replace fd00:9::$n/128 dev lo nodad
             ip -6 addr replace fd00:8::$n/64 dev dummy9 nodad
         done";
-    assert!(
-        Command::new("sh")
-            .args(["-euc", script])
-            .status()
-            .expect("sh")
-            .success(),
-        "no addresses"
-    );
+    shell(script);
 }
 
 /// Real servers on `address`, echoing until the process ends.

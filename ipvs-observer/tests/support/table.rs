@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use ipvs_observer::netlink::{Channel, Kernel};
+use ipvs_observer::netlink::{Channel, Kernel, Recording};
 
 /// So many services with so many destinations each, which have the service's number in their address.
 #[derive(Clone)]
@@ -47,12 +47,8 @@ impl Table {
 
 /// The first message with a command's number that has an attribute in it.
 fn message(recording: &str, command: u8, attribute: &[u8]) -> Vec<u8> {
-    for line in recording.lines().filter_map(|line| line.strip_prefix("< ")) {
-        let bytes: Vec<u8> = (0..line.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal"))
-            .collect();
-        let length = u32::from_ne_bytes(*bytes.first_chunk().expect("a header")) as usize;
+    for bytes in Recording::datagrams(recording) {
+        let length = Recording::messages(&bytes).next().expect("a message").end;
         let is_ours = u16::from_ne_bytes([bytes[4], bytes[5]]) > CONTROL;
         if is_ours
             && bytes[16] == command

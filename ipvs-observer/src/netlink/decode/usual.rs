@@ -196,27 +196,24 @@ fn statistics(value: impl Fn(usize) -> u64) -> Stats {
 #[cfg(test)]
 mod tests {
     use super::{super::any_destination, destination};
-    use crate::{model::Family, netlink::attributes::Attributes};
+    use crate::{
+        model::Family,
+        netlink::{
+            Recording,
+            attributes::{Attributes, aligned},
+        },
+    };
 
     /// What is nested in the destinations of a recording.
     fn recorded(text: &str) -> Vec<Vec<u8>> {
         const NEW_DESTINATION: u8 = 5;
         let mut found = Vec::new();
-        for line in text.lines().filter_map(|line| line.strip_prefix("< ")) {
-            let bytes: Vec<u8> = (0..line.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap())
-                .collect();
-            let mut rest = &bytes[..];
-            while let Some(length) = rest
-                .first_chunk()
-                .map(|bytes| u32::from_ne_bytes(*bytes) as usize)
-            {
-                if u16::from_ne_bytes([rest[4], rest[5]]) > 16 && rest[16] == NEW_DESTINATION {
-                    let nest = Attributes::new(&rest[20..length]).next().unwrap().unwrap();
+        for datagram in Recording::datagrams(text) {
+            for message in Recording::messages(&datagram).map(|range| &datagram[range]) {
+                if u16::from_ne_bytes([message[4], message[5]]) > 16 && message[16] == NEW_DESTINATION {
+                    let nest = Attributes::new(&message[20..]).next().unwrap().unwrap();
                     found.push(nest.bytes().to_vec());
                 }
-                rest = rest.get((length + 3) & !3..).unwrap_or_default();
             }
         }
         found
@@ -250,7 +247,7 @@ mod tests {
                 bytes[at + changed] ^= 0x20;
                 assert_eq!(destination(&bytes), None, "byte {changed} of the header at {at}");
             }
-            at += (usize::from(u16::from_ne_bytes([header[0], header[1]])) + 3) & !3;
+            at += aligned(usize::from(u16::from_ne_bytes([header[0], header[1]])));
         }
     }
 }

@@ -18,7 +18,8 @@ use std::{
 };
 
 use crate::{
-    states::{shell, try_unload, unload},
+    states::{try_unload, unload},
+    support::child::shell,
     watched::Process,
 };
 

@@ -5,10 +5,9 @@ use std::{fs, process::Command};
 use rustix::fs::{XattrFlags, setxattr};
 use serde_json::Value;
 
-use super::{
-    NET_ADMIN, Paranoid, SYS_ADMIN, THREE, USER, as_user, run, shell, soon, stderr, tells_services, threads,
-};
+use super::{NET_ADMIN, Paranoid, SYS_ADMIN, THREE, USER, as_user, run, shell, soon, stderr, threads};
 use crate::{
+    abilities::{telling, version},
     netns::Collect,
     observer::{self, only},
     states,
@@ -34,7 +33,7 @@ fn each_capability_left_out_is_a_row_a_reason_and_never_the_end_of_what_works() 
     let _setting = Paranoid::at("2");
     shell("modprobe ip_vs; modprobe ip_vs_rr");
     super::serve(7086);
-    let whole = tells_services();
+    let whole = telling();
     let (rows, code) = check(as_user(&THREE, &CHECK));
     assert_eq!(code, Some(i32::from(!whole)), "{rows:?}");
     assert_eq!(row(&rows, "collect --netns")["state"], "optional");
@@ -180,8 +179,7 @@ fn too_little_locked_memory_is_told_once_and_named_for_what_it_is() {
     let (rows, _) = check(limited(&CHECK));
     if !first.contains("not permitted to load BPF programs") {
         assert!(
-            fs::read_to_string("/proc/sys/kernel/osrelease")
-                .is_ok_and(|release| !release.starts_with("5.10")),
+            version() > (5, 10),
             "this kernel takes maps from the locked memory: {first}"
         );
         assert!(!messages.contains("locked memory"), "{messages}");

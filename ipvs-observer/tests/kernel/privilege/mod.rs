@@ -10,7 +10,6 @@ use std::{
     collections::BTreeMap,
     fs,
     net::UdpSocket,
-    path::Path,
     process::{Command, Output},
     thread,
     time::{Duration, Instant},
@@ -18,7 +17,14 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
-use crate::{ipvsadm, netns::Collect, observer, states::shell, support::lines::Line, traffic};
+use crate::{
+    abilities::telling,
+    ipvsadm,
+    netns::Collect,
+    observer,
+    support::{child::shell, lines::Line},
+    traffic,
+};
 
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
@@ -138,11 +144,6 @@ fn assert_reduced(process: u32, working: u64, bounding: u64) {
     }
 }
 
-/// Whether this kernel tells of modules, so that services are told apart.
-fn tells_services() -> bool {
-    Path::new("/sys/kernel/btf/ip_vs").exists()
-}
-
 /// A virtual server on a port with one real server.
 fn serve(port: u16) {
     traffic::addresses();
@@ -180,7 +181,7 @@ fn assert_picks(collect: &mut Collect, port: u16, connections: usize) -> Vec<Lin
     let lines = collect.gather(1);
     let server = observer::only(&lines, "ipvs_virtual_server");
     assert_eq!(server.number("connections"), connections as u64);
-    if tells_services() {
+    if telling() {
         assert_eq!(server.number("schedule_picks"), connections as u64);
         // Durations come from the probe of the scheduler's own module.
         assert!(server.number("schedule_ns_p50") > 0);

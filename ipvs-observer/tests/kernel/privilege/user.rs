@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fs, io::Read, process::Stdio, thread, time::Dur
 
 use super::{
     BPF, NET_ADMIN, PERFMON, Paranoid, THREE, as_user, assert_picks, assert_reduced, attached, connect,
-    gathering, serve, shell, soon, stderr, tells_services, terminate, threads,
+    gathering, serve, shell, soon, stderr, terminate, threads,
 };
 use crate::{
+    abilities::{lacking_btf, telling},
     observer::{self, of, only},
     states,
     support::lines::Line,
@@ -55,7 +56,7 @@ fn three_capabilities_do_what_root_does_also_after_modules_went_and_came() {
     let lines = collect.gather(1);
     let three = NET_ADMIN | BPF | PERFMON;
     assert_reduced(collect.child.id(), three, three);
-    if tells_services() {
+    if telling() {
         assert_eq!(only(&lines, "ipvs_observer").text("reason"), "");
     }
     assert!(probes() > before, "{} after {before}", probes());
@@ -100,7 +101,7 @@ fn what_only_attaching_needs_is_given_up_when_the_module_has_come_and_told_when_
     attached(&mut collect);
     // What was counted is read from memory, which takes nothing.
     assert_reduced(collect.child.id(), NET_ADMIN, three);
-    let old = !tells_services();
+    let old = !telling();
     assert_picks(&mut collect, 7084, 6);
 
     shell("modprobe ip_vs_lc");
@@ -129,7 +130,7 @@ fn what_only_attaching_needs_is_given_up_when_the_module_has_come_and_told_when_
 fn a_trace_keeps_in_the_thread_that_traces_what_it_needs() {
     let _setting = Paranoid::at("2");
     shell("modprobe ip_vs; modprobe ip_vs_rr");
-    if !tells_services() {
+    if lacking_btf() {
         return;
     }
     serve(7085);

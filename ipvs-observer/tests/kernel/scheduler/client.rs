@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    process::Command,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
@@ -16,7 +15,7 @@ use std::{
 
 use rustix::thread::{UnshareFlags, gettid, unshare_unsafe};
 
-use crate::traffic;
+use crate::{support::child::shell, traffic};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -61,17 +60,6 @@ fn start() -> Sender<Job> {
     there.0.send(()).expect("the client waits");
     here.1.recv().expect("the client is set up");
     jobs
-}
-
-pub fn shell(script: &str) {
-    assert!(
-        Command::new("sh")
-            .args(["-euc", script])
-            .status()
-            .expect("sh")
-            .success(),
-        "{script}"
-    );
 }
 
 /// Connections, one after the other, that stay open as long as they are held.

@@ -4,11 +4,14 @@ use std::{fmt::Write, net::UdpSocket};
 
 use super::{Watch, kernel_connections};
 use crate::{
-    faults::{self, connections, prepare, telling},
+    abilities::lacking_btf,
+    faults::{self, connections, prepare},
     ipvsadm,
     observer::of,
-    states::shell,
-    support::lines::{Line, Value},
+    support::{
+        child::shell,
+        lines::{Line, Value},
+    },
     watched::Watched,
 };
 
@@ -52,7 +55,7 @@ fn picks_of_thousands_of_real_servers_are_the_kernels_connections() {
 
 #[test]
 fn shares_of_picks_are_of_the_interval_and_not_of_all_time() {
-    if !telling() {
+    if lacking_btf() {
         return;
     }
     prepare();

@@ -20,7 +20,6 @@ use std::{
     fmt::Write,
     net::SocketAddr,
     os::unix::fs::MetadataExt,
-    path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError},
     thread,
@@ -32,7 +31,7 @@ use ipvs_observer::{
     probe::{ProbeSettings, Probes},
 };
 
-use crate::{ipvsadm, traffic};
+use crate::{abilities::lacking_btf, ipvsadm, traffic};
 
 /// The probes that the tests share, and what they last said.
 struct Watch {
@@ -41,7 +40,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// The probes, on a kernel that tells of modules; none on one that does not, where there is nothing to hold.
+    /// The probes; none on a kernel without BTF of modules, which is said: there is nothing to hold.
     fn whole() -> Option<MutexGuard<'static, Self>> {
         static WATCH: OnceLock<Mutex<Watch>> = OnceLock::new();
         assert!(modprobe("ip_vs"));
@@ -54,7 +53,7 @@ impl Watch {
         let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.probes.refresh();
         let availability = watch.probes.availability();
-        if !Path::new("/sys/kernel/btf/ip_vs").exists() {
+        if lacking_btf() {
             assert!(!availability.complete());
             return None;
         }

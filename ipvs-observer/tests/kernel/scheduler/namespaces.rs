@@ -14,12 +14,8 @@ use ipvs_observer::{
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::{
-    Watch,
-    client::{ask_from, shell},
-    own_netns, packets,
-};
-use crate::{ipvsadm, traffic};
+use super::{Watch, client::ask_from, own_netns, packets};
+use crate::{ipvsadm, support::child::shell, traffic};
 
 /// A network namespace of its own, with a table that must not outlive the test: sockets keep the namespace, and
 /// its services would keep their modules.

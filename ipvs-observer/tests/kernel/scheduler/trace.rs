@@ -14,7 +14,7 @@ use ipvs_observer::{
 };
 
 use super::{Watch, client, endpoint, kernel_connections, modprobe, named, own_netns, rules};
-use crate::ipvsadm;
+use crate::{ipvsadm, support::child::shell};
 
 /// Probes that tell, on a kernel that tells of modules.
 pub(super) fn telling(tell: Tell, events: u32) -> Option<Probes> {
@@ -194,7 +194,7 @@ fn hashes_are_computed_for_many_clients_ports_and_with_fallback_and_for_ipv6() {
         return;
     };
     client::run(|| {
-        client::shell(
+        shell(
             "for n in $(seq 1 40); do
                  ip addr replace 10.7.1.$n/16 dev client0
                  ip -6 addr replace fd00:7::1:$n/64 dev client0 nodad

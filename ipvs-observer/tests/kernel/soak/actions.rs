@@ -18,7 +18,7 @@ use super::{
     footprint, probed, slots,
     table::{ADDRESS, PASSING, Service},
 };
-use crate::{faults::remove, ipvsadm, observer::of, scheduler, states::shell, watched::PATIENCE};
+use crate::{faults::remove, ipvsadm, observer::of, scheduler, support::child::shell, watched::PATIENCE};
 
 /// What `ip_vs` is removed from.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -31,11 +31,7 @@ use table::{LASTING, PASSING, Table};
 use traced::Traced;
 
 use crate::{
-    faults::{in_the_kernel, telling},
-    ipvsadm,
-    observer::only,
-    scheduler,
-    states::shell,
+    abilities::telling, faults::in_the_kernel, ipvsadm, observer::only, scheduler, support::child::shell,
     watched::PATIENCE,
 };
 

@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::scheduler::client;
+use crate::{scheduler::client, support::child::shell};
 
 /// Where a connection comes from.
 pub type Source = (Ipv4Addr, u16);
@@ -29,7 +29,7 @@ pub struct Sender {
 impl Sender {
     pub fn new() -> Self {
         client::run(|| {
-            client::shell("for n in $(seq 1 40); do ip addr replace 10.7.1.$n/16 dev client0; done");
+            shell("for n in $(seq 1 40); do ip addr replace 10.7.1.$n/16 dev client0; done");
         });
         Self::default()
     }

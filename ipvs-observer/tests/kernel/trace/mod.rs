@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     io::Read,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, mpsc::Receiver},
     thread,
@@ -18,20 +17,19 @@ use std::{
 use ipvs_observer::log;
 use serde_json::Value as Json;
 
-use crate::{ipvsadm, observer, support::child, traffic};
+use crate::{
+    abilities::{lacking_btf, telling},
+    ipvsadm, observer,
+    support::child::{self, shell},
+    traffic,
+};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Whether this kernel tells of its modules' structures; without, there is no trace.
-fn traceable() -> bool {
-    assert!(
-        Command::new("modprobe")
-            .arg("ip_vs")
-            .status()
-            .expect("modprobe")
-            .success()
-    );
-    Path::new("/sys/kernel/btf/ip_vs").exists()
+/// Whether nothing can be traced here, where the test passes.
+fn untraceable() -> bool {
+    shell("modprobe ip_vs");
+    lacking_btf()
 }
 
 /// A real server that notes who connected to it, and keeps the connections.
@@ -143,7 +141,7 @@ fn decisions(objects: &[Json]) -> impl Iterator<Item = &Json> {
 
 #[test]
 fn each_of_a_thousand_connections_is_traced_once_with_client_destination_and_weight() {
-    if !traceable() {
+    if untraceable() {
         return;
     }
     traffic::addresses();
@@ -208,7 +206,7 @@ fn text(json: &Json) -> &str {
 #[test]
 fn a_flood_loses_events_and_says_exactly_how_many() {
     const MADE: u64 = 20_000;
-    if !traceable() {
+    if untraceable() {
         return;
     }
     let datagrams = Datagrams::to(7002);
@@ -244,7 +242,8 @@ fn a_flood_loses_events_and_says_exactly_how_many() {
 
 #[test]
 fn check_says_what_this_kernel_allows_and_a_trace_without_it_fails_with_the_reason() {
-    let whole = traceable();
+    shell("modprobe ip_vs");
+    let whole = telling();
     let output = observer::run(&["check", "--format", "json"]);
     let rows: Json = serde_json::from_slice(&output.stdout).expect("JSON");
     let missing: Vec<_> = rows

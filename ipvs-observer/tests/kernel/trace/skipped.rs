@@ -1,7 +1,6 @@
 //! What no probe ran for.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,20 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Datagrams, Trace, decisions, traceable};
-
-/// The first two numbers of the kernel's version.
-fn kernel() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    let mut next = || {
-        numbers
-            .next()
-            .and_then(|number| number.parse().ok())
-            .expect("a number")
-    };
-    (next(), next())
-}
+use super::{Datagrams, Trace, decisions, untraceable};
+use crate::abilities::version;
 
 /// Asks for the entries of a large empty map, over and over, until it is dropped: what another program may do.
 struct Asking {
@@ -102,7 +89,7 @@ impl Asking {
 #[test]
 fn what_the_kernel_skips_for_another_programs_sake_is_told_as_lost() {
     const MADE: usize = 5000;
-    if !traceable() {
+    if untraceable() {
         return;
     }
     let datagrams = Datagrams::to(7067);
@@ -122,7 +109,7 @@ fn what_the_kernel_skips_for_another_programs_sake_is_told_as_lost() {
         .map(|object| object["decisions"].as_u64().expect("a number"))
         .sum();
     println!("{shown} shown, {lost} lost: {messages}");
-    if kernel() >= (6, 7) {
+    if version() >= (6, 7) {
         assert_eq!(shown + lost as usize, MADE, "{messages}");
         assert!(
             lost == 0 || messages.contains(&format!("the kernel ran no probe for {lost} of the decisions")),
@@ -130,7 +117,7 @@ fn what_the_kernel_skips_for_another_programs_sake_is_told_as_lost() {
         );
     }
     // A kernel that lets a reader be preempted anywhere is one that shows it here.
-    if kernel() >= (7, 0) {
+    if version() >= (7, 0) {
         assert!(lost > 0, "nothing was skipped, and nothing was tried");
     }
 }
