@@ -26,7 +26,7 @@ use crate::{
 /// The test target, in ipvs-observer/Cargo.toml.
 pub(crate) const TARGET: &str = "kernel";
 /// Tests of the program's own patience, the same on any kernel: they run on the lab's usual one.
-const ONCE: &str = "endurance::";
+const ONCE: &str = "once::";
 /// Where the guest has it.
 const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
 /// MiB of the guest, and what qemu takes beside it.

@@ -12,13 +12,12 @@ mod support;
 
 mod abilities;
 mod agreement;
-mod endurance;
 mod faults;
 mod ipvsadm;
-mod lasting;
 mod memory;
 mod netns;
 mod observer;
+mod once;
 mod page;
 mod privilege;
 mod recovery;
