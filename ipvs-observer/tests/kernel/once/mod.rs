@@ -4,4 +4,5 @@
 mod clock;
 mod endurance;
 mod lasting;
+mod reader;
 mod usual_interval;
