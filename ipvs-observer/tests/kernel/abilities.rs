@@ -25,7 +25,7 @@ pub fn version() -> (u32, u32) {
 /// keeps nothing back.
 pub fn lacking(what: &str, there: bool) -> bool {
     if !there {
-        let _ = writeln!(io::stderr(), "passes: this kernel has no {what}");
+        let _ = writeln!(io::stdout(), "passes: this kernel has no {what}");
     }
     !there
 }
