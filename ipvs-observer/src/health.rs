@@ -36,7 +36,7 @@ impl Health {
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
                 passing: false,
-                absent: matches!(failure, Failure::Absent),
+                absent: matches!(failure, Failure::Absent(_)),
             };
         }
         let Some(probes) = probes.filter(|probes| !probes.complete()) else {

@@ -12,7 +12,6 @@ use crate::{
     log::counted,
     memory,
     model::{Activity, Snapshot},
-    module,
     netlink::{Failure, Reader},
     privilege::{self, Capability, Gates},
     probe::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED, ProbeMode, ProbeSettings, Probes},
@@ -36,9 +35,9 @@ struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// It is there.
+    /// The need is met.
     Ok,
-    /// It is not, and nothing is lost by it.
+    /// It is not, and nothing works the less.
     Optional,
     /// It is not, and something does not work.
     Missing,
@@ -128,14 +127,8 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut snapshot = Snapshot::default();
     let table = Reader::default().read(&mut snapshot, &|_| true);
-    let absent = matches!(table, Err(Failure::Absent));
-    rows.push(if absent {
-        Row::missing(
-            "module ip_vs",
-            "not loaded",
-            "there is nothing to gather",
-            module::remedy(),
-        )
+    rows.push(if let Err(Failure::Absent(remedy)) = table {
+        Row::missing("module ip_vs", "not loaded", "there is nothing to gather", remedy)
     } else {
         Row::ok("module ip_vs", "loaded, or built in")
     });
@@ -216,8 +209,8 @@ fn memory(mut probes: Held<Probes>) -> Row {
 
 fn remedy(failure: &Failure) -> String {
     match failure {
-        Failure::Absent => module::remedy().to_owned(),
-        Failure::NotPermitted => privilege::explain(Capability::NetAdmin),
+        Failure::Absent(remedy) => (*remedy).to_owned(),
+        Failure::NotPermitted(why) => why.clone(),
         other => other.to_string(),
     }
 }

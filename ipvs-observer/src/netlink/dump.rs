@@ -11,7 +11,10 @@ use super::{
     socket::Socket,
     wire::Command,
 };
-use crate::model::{KeyMap, Service, ServiceKey, Snapshot};
+use crate::{
+    model::{KeyMap, Service, ServiceKey, Snapshot},
+    module,
+};
 
 /// How long one reply may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,7 +92,7 @@ impl Reader {
         snapshot.clear();
         if !procfs::present(self.kernel.as_mut()) {
             self.let_go();
-            return Err(Failure::Absent);
+            return Err(Failure::Absent(module::remedy()));
         }
         snapshot.totals = procfs::totals(self.kernel.as_mut()).ok();
         let outcome = self.tables(snapshot, wanted);
@@ -97,7 +100,7 @@ impl Reader {
             if let Failure::Truncated { length, .. } = failure {
                 self.room = self.room.max((*length).min(MOST_ROOM).next_power_of_two());
             }
-            if !matches!(failure, Failure::Absent | Failure::NotPermitted) {
+            if !matches!(failure, Failure::Absent(_) | Failure::NotPermitted(_)) {
                 self.counters.errors += 1;
             }
         }

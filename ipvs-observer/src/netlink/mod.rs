@@ -26,10 +26,7 @@ pub use namespace::{
 pub use recording::{Recorder, Recording};
 pub use socket::Replies;
 
-use crate::{
-    log, module,
-    privilege::{self, Capability},
-};
+use crate::log;
 
 /// Whether IPVS is loaded, or built in, as the calling thread's network namespace sees it.
 pub fn present() -> bool {
@@ -48,35 +45,36 @@ pub struct Malformed {
     pub wanted: usize,
 }
 
-/// Why the table could not be read. The caller decides by it: some are states that last, some pass.
+/// Why the table could not be read. The caller decides by it: some are states that last, some pass. What explains it is
+/// read where it happens, by the thread that it happens to, and kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// IPVS is not loaded.
-    #[error("IPVS is not loaded, so there is nothing to gather; {}", module::remedy())]
-    Absent,
-    /// The kernel refuses: it wants `CAP_NET_ADMIN` in the initial user namespace.
-    #[error(
-        "not permitted to read the IPVS table, so only totals are gathered; {}",
-        privilege::explain(Capability::NetAdmin)
-    )]
-    NotPermitted,
+    /// IPVS is not loaded; what gets it loaded.
+    #[error("IPVS is not loaded, so there is nothing to gather; {0}")]
+    Absent(&'static str),
+    /// The kernel refuses: it wants `CAP_NET_ADMIN` in the initial user namespace. Why that is of no use.
+    #[error("not permitted to read the IPVS table, so only totals are gathered; {0}")]
+    NotPermitted(String),
     /// The network namespace that was asked for is not there.
     #[error(
         "there is no such network namespace, so nothing is gathered in it until it comes; `ip netns` lists those \
          with names"
     )]
     NoNamespace,
-    /// Entering another network namespace wants `CAP_SYS_ADMIN`.
-    #[error(
-        "not permitted to enter the network namespace, so nothing is gathered in it; {}",
-        privilege::explain(Capability::SysAdmin)
-    )]
-    NamespaceNotPermitted,
+    /// Entering another network namespace wants `CAP_SYS_ADMIN`. Why that is of no use.
+    #[error("not permitted to enter the network namespace, so nothing is gathered in it; {0}")]
+    NamespaceNotPermitted(String),
     /// The network namespace cannot be entered.
     #[error(
         "cannot enter the network namespace ({0}), so nothing is gathered in it; the next gather tries again"
     )]
     Namespace(io::Error),
+    /// The system gives no thread to enter it with.
+    #[error(
+        "there is no thread to read the network namespace with ({0}), so nothing is gathered in it; the next gather \
+         tries again, and the system's limit on threads may be too low"
+    )]
+    NoThread(io::Error),
     /// No reply came.
     #[error("the kernel did not answer within {0:?}, so this gather is incomplete; the next one asks again")]
     Timeout(Duration),
@@ -115,11 +113,12 @@ impl Failure {
     /// A few words that stay the same while the state lasts: the field `reason` of `ipvs_observer`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Absent => "ip_vs not loaded",
-            Self::NotPermitted => "not permitted (CAP_NET_ADMIN)",
+            Self::Absent(_) => "ip_vs not loaded",
+            Self::NotPermitted(_) => "not permitted (CAP_NET_ADMIN)",
             Self::NoNamespace => "no such network namespace",
-            Self::NamespaceNotPermitted => "not permitted to enter the network namespace (CAP_SYS_ADMIN)",
+            Self::NamespaceNotPermitted(_) => "not permitted to enter the network namespace (CAP_SYS_ADMIN)",
             Self::Namespace(_) => "network namespace cannot be entered",
+            Self::NoThread(_) => "no thread to read the network namespace with",
             Self::Timeout(_) => "netlink timeout",
             Self::Truncated { .. } => "netlink reply truncated",
             Self::Interrupted => "table changed while it was read",

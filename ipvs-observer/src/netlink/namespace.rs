@@ -21,7 +21,10 @@ use rustix::{
 };
 
 use super::Failure;
-use crate::model::Netns;
+use crate::{
+    model::Netns,
+    privilege::{self, Capability},
+};
 
 /// Where `ip netns` keeps names.
 const NAMES: &str = "/run/netns";
@@ -105,7 +108,9 @@ pub fn enter(name: &str) -> Result<Netns, Failure> {
         .map_err(Failure::Namespace)?;
     match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
         Ok(()) => Ok(netns),
-        Err(Errno::PERM) => Err(Failure::NamespaceNotPermitted),
+        Err(Errno::PERM) => Err(Failure::NamespaceNotPermitted(privilege::explain(
+            Capability::SysAdmin,
+        ))),
         // A name whose namespace was not mounted on it yet, or is not any more.
         Err(Errno::INVAL) => Err(Failure::NoNamespace),
         Err(error) => Err(Failure::Namespace(error.into())),

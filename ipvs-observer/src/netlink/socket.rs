@@ -10,7 +10,11 @@ use super::{
     attributes::{Attributes, Writer, aligned},
     wire::{Command, FAMILY, VERSION, service, top},
 };
-use crate::model::{Family, ServiceKey};
+use crate::{
+    model::{Family, ServiceKey},
+    module,
+    privilege::{self, Capability},
+};
 
 /// Under 32 KiB the kernel cuts dumps off without a word; the rest is room for what may come.
 const BUFFER: usize = 64 * 1024;
@@ -103,7 +107,9 @@ impl Socket {
             Ok(())
         });
         match outcome {
-            Err(Failure::Refused(error)) if error.kind() == io::ErrorKind::NotFound => Err(Failure::Absent),
+            Err(Failure::Refused(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::Absent(module::remedy()))
+            }
             Err(failure) => Err(failure),
             Ok(_) => {
                 self.family = found.ok_or(Failure::Nonsense("no family number in the answer"))?;
@@ -274,7 +280,7 @@ fn error(body: &[u8]) -> Failure {
 fn refusal(code: i32) -> Failure {
     let error = io::Error::from_raw_os_error(code.saturating_neg());
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::NotPermitted,
+        io::ErrorKind::PermissionDenied => Failure::NotPermitted(privilege::explain(Capability::NetAdmin)),
         _ => Failure::Refused(error),
     }
 }
@@ -328,7 +334,7 @@ mod tests {
     #[test]
     fn a_refusal_for_want_of_privilege_is_told_from_others() {
         let (outcome, _) = walk(&message(NLMSG_ERROR, 0, 7, &(-1i32).to_ne_bytes()));
-        assert!(matches!(outcome, Err(Failure::NotPermitted)));
+        assert!(matches!(outcome, Err(Failure::NotPermitted(_))));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Namespace {
     /// That there is no thread to read it with.
     pub(super) fn not_read(&mut self, error: io::Error) {
         self.snapshot.clear();
-        self.failure = Some(Failure::Namespace(error));
+        self.failure = Some(Failure::NoThread(error));
         self.dump = Duration::ZERO;
         self.before = self.netns();
     }

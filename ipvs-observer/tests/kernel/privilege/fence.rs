@@ -89,7 +89,7 @@ fn behind_the_fence_nothing_is_opened_or_run_that_the_work_does_not_need() {
         assert_refused(
             "entering a namespace",
             netlink::enter("/proc/thread-self/ns/net").map_err(|failure| match failure {
-                netlink::Failure::NamespaceNotPermitted => io::ErrorKind::PermissionDenied.into(),
+                netlink::Failure::NamespaceNotPermitted(_) => io::ErrorKind::PermissionDenied.into(),
                 other => io::Error::other(other),
             }),
         );
