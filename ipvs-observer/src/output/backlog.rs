@@ -51,7 +51,7 @@ impl Backlog {
         }
         self.bytes += piece.len();
         self.pieces.push_back(if self.bytes <= self.plain {
-            Piece::Plain(piece)
+            Piece::of(piece)
         } else {
             Piece::packed(piece)
         });
@@ -66,34 +66,26 @@ impl Backlog {
         let Some(oldest) = self.pieces.front_mut() else {
             return;
         };
-        if surplus < oldest.len()
-            && let Some(plain) = oldest.plain()
-        {
+        if surplus < oldest.len() {
+            let plain = oldest.plain();
             let dropped = plain.split_to(lines_covering(plain, surplus));
             self.bytes -= dropped.len();
             self.dropped += lines(&dropped);
         } else {
             self.bytes -= oldest.len();
             self.dropped += oldest.lines();
-            *oldest = Piece::Plain(Bytes::new());
+            *oldest = Piece::of(Bytes::new());
         }
         self.shed();
     }
 
     /// Takes the oldest lines: as many whole ones of one piece as fit `limit` bytes, and at least one.
     pub(super) fn take(&mut self, limit: usize) -> Option<Bytes> {
-        loop {
-            let oldest = self.pieces.front_mut()?;
-            let Some(plain) = oldest.plain() else {
-                let all = oldest.len();
-                self.drop_oldest(all);
-                continue;
-            };
-            let taken = plain.split_to(lines_within(plain, limit));
-            self.bytes -= taken.len();
-            self.shed();
-            return Some(taken);
-        }
+        let plain = self.pieces.front_mut()?.plain();
+        let taken = plain.split_to(lines_within(plain, limit));
+        self.bytes -= taken.len();
+        self.shed();
+        Some(taken)
     }
 
     /// Removes the oldest piece if all of it is gone.

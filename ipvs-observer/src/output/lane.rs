@@ -168,22 +168,6 @@ impl Lane {
                 .unwrap_or_else(|| "its reader does not read".to_owned()),
         })
     }
-
-    /// Waits until everything is written, its reader is gone, or the time is over.
-    pub(super) fn drain(&self, until: Instant) {
-        let mut state = self.shared.lock();
-        while !state.is_done() {
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return;
-            };
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
 }
 
 impl Drop for Lane {
@@ -228,7 +212,6 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.target == Target::Stdout => {
                     self.shared.lock().closed = true;
-                    self.shared.changed.notify_all();
                     self.gone.notify_one();
                     return;
                 }
@@ -289,7 +272,6 @@ impl Worker {
         if self.chunk.is_empty() {
             self.line = Bytes::new();
             state.in_flight = 0;
-            self.shared.changed.notify_all();
         }
         Ok(())
     }

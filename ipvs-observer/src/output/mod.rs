@@ -8,11 +8,7 @@ mod lane;
 mod piece;
 mod sink;
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -85,14 +81,5 @@ impl Outputs {
     /// The lines that are not out, by output: lost when the process ends.
     pub fn left(&self) -> Vec<Left> {
         self.lanes.iter().filter_map(Lane::left).collect()
-    }
-
-    /// Waits until all lines are out, at most so long. The lines that are not, by output.
-    pub fn drain(&self, longest: Duration) -> Vec<Left> {
-        let until = Instant::now() + longest;
-        for lane in &self.lanes {
-            lane.drain(until);
-        }
-        self.left()
     }
 }

@@ -8,39 +8,50 @@ const WORTH_PACKING: usize = 4 << 10;
 
 /// Whole lines. A large table's are dozens of MiB a gather, and repeat each other.
 #[derive(Debug)]
-pub(super) enum Piece {
-    Plain(Bytes),
-    Packed {
-        bytes: Box<[u8]>,
-        /// Of the lines, in bytes.
-        length: usize,
-        lines: u64,
-    },
+pub(super) struct Piece {
+    /// The lines, or what they were packed into.
+    bytes: Bytes,
+    packed: Option<Packed>,
+}
+
+/// The lines that were packed.
+#[derive(Debug)]
+struct Packed {
+    length: usize,
+    lines: u64,
 }
 
 impl Piece {
+    pub(super) fn of(plain: Bytes) -> Self {
+        Self {
+            bytes: plain,
+            packed: None,
+        }
+    }
+
     /// Packs lines, if that makes them any smaller. Their room is free again then, unless others hold it.
     pub(super) fn packed(plain: Bytes) -> Self {
         if plain.len() < WORTH_PACKING {
-            return Self::Plain(plain);
+            return Self::of(plain);
         }
         let bytes = block::compress(&plain);
         if bytes.len() >= plain.len() {
-            return Self::Plain(plain);
+            return Self::of(plain);
         }
-        Self::Packed {
-            bytes: bytes.into_boxed_slice(),
-            length: plain.len(),
-            lines: lines(&plain),
+        Self {
+            bytes: bytes.into_boxed_slice().into(),
+            packed: Some(Packed {
+                length: plain.len(),
+                lines: lines(&plain),
+            }),
         }
     }
 
     /// Bytes of the lines, whatever they take now.
     pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Plain(bytes) => bytes.len(),
-            Self::Packed { length, .. } => *length,
-        }
+        self.packed
+            .as_ref()
+            .map_or(self.bytes.len(), |packed| packed.length)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,30 +59,25 @@ impl Piece {
     }
 
     pub(super) fn lines(&self) -> u64 {
-        match self {
-            Self::Plain(bytes) => lines(bytes),
-            Self::Packed { lines, .. } => *lines,
-        }
+        self.packed
+            .as_ref()
+            .map_or_else(|| lines(&self.bytes), |packed| packed.lines)
     }
 
     /// Bytes that it takes.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        match self {
-            Self::Plain(bytes) => bytes.len(),
-            Self::Packed { bytes, .. } => bytes.len(),
-        }
+        self.bytes.len()
     }
 
-    /// The lines, unpacked first if they are packed. None where memory no longer has what was packed.
-    pub(super) fn plain(&mut self) -> Option<&mut Bytes> {
-        if let Self::Packed { bytes, length, .. } = self {
-            *self = Self::Plain(block::decompress(bytes, *length).ok()?.into());
+    /// The lines, unpacked first if they are packed.
+    pub(super) fn plain(&mut self) -> &mut Bytes {
+        if let Some(Packed { length, .. }) = self.packed.take() {
+            self.bytes = block::decompress(&self.bytes, length)
+                .unwrap_or_else(|error| unreachable!("it was packed here: {error}"))
+                .into();
         }
-        match self {
-            Self::Plain(bytes) => Some(bytes),
-            Self::Packed { .. } => None,
-        }
+        &mut self.bytes
     }
 }
 
@@ -94,9 +100,9 @@ mod tests {
         let lines = (0..1000).map(|number| format!("ipvs_real_server,port=80 weight={number}i 1\n"));
         let text = lines.collect::<Vec<_>>().concat();
         let mut piece = Piece::packed(Bytes::from(text.clone()));
-        assert!(matches!(&piece, Piece::Packed { bytes, .. } if bytes.len() < text.len() / 3));
+        assert!(piece.held() < text.len() / 3);
         assert_eq!((piece.len(), piece.lines()), (text.len(), 1000));
-        assert_eq!(piece.plain().unwrap(), &text);
+        assert_eq!(piece.plain(), &text);
         assert_eq!((piece.len(), piece.lines()), (text.len(), 1000));
     }
 
@@ -109,18 +115,7 @@ mod tests {
         };
         let noise: Vec<u8> = (0..2 * WORTH_PACKING).map(|_| any()).collect();
         for stays in [vec![b'a'; WORTH_PACKING - 1], noise] {
-            assert!(matches!(Piece::packed(stays.into()), Piece::Plain(_)));
+            assert!(Piece::packed(stays.into()).packed.is_none());
         }
-    }
-
-    #[test]
-    fn what_cannot_be_unpacked_is_not_given_out() {
-        let mut piece = Piece::Packed {
-            bytes: Box::new([0xff; 3]),
-            length: 10,
-            lines: 1,
-        };
-        assert_eq!(piece.plain(), None);
-        assert_eq!((piece.len(), piece.lines()), (10, 1));
     }
 }
