@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    error::Error,
     io::{self, IsTerminal},
     process::ExitCode,
 };
@@ -22,11 +23,19 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => leave::with(0),
         Ok(false) => leave::with(FAILED),
+        // Whoever read standard output had enough, as in `ipvs-observer … | head`. C programs end at that by SIGPIPE,
+        // without a word; Rust's ignore the signal and get an error. It is the same quiet end wherever it comes up.
+        Err(error) if error.chain().any(is_broken_pipe) => leave::with(0),
         Err(error) => {
             log::write(log::Level::Error, &format!("{error:#}"));
             leave::with(FAILED)
         }
     }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn usage(message: &clap::Error) -> ExitCode {

@@ -172,6 +172,31 @@ fn help_and_version_go_to_stdout_and_end_with_0() {
 }
 
 #[test]
+fn a_reader_of_standard_output_that_is_gone_is_a_quiet_end() {
+    for args in [
+        &["check"][..],
+        &["man"],
+        &["completions", "bash"],
+        &["collect", "--once", "--probes", "off"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
+        let output = command
+            .args(args)
+            .stdout(writer)
+            .output()
+            .expect("the program starts");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(
+            !said.contains("written") && !said.contains("pipe"),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_full_disk_is_said_and_ends_with_1() {
     let full = std::fs::OpenOptions::new()
         .write(true)

@@ -1,9 +1,6 @@
 //! `check`: what this kernel and these privileges allow, a row a need.
 
-use std::{
-    io::{self, Write},
-    thread,
-};
+use std::thread;
 
 use serde::Serialize;
 
@@ -92,11 +89,7 @@ pub fn run(settings: &settings::Check) -> anyhow::Result<bool> {
             }
         }
     }
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        outcome => outcome?,
-    }
+    super::print(text.as_bytes())?;
     Ok(rows.iter().all(|row| row.state != State::Missing))
 }
 

@@ -2,7 +2,6 @@
 
 use clap_complete::Shell;
 
-use super::man;
 use crate::cli::{self, ShellArg};
 
 const NAME: &str = "ipvs-observer";
@@ -10,9 +9,9 @@ const NAME: &str = "ipvs-observer";
 /// Writes the script that `shell` loads to standard output.
 ///
 /// # Errors
-/// The output cannot be written.
+/// Standard output cannot be written.
 pub fn run(shell: ShellArg) -> anyhow::Result<()> {
-    man::print(&script(shell))
+    super::print(&script(shell))
 }
 
 fn script(shell: ShellArg) -> Vec<u8> {

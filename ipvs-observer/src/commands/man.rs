@@ -4,8 +4,7 @@
 //! They are rendered from their one definition.
 
 use std::{
-    env,
-    io::{self, Write},
+    env, io,
     time::{Duration, SystemTime},
 };
 
@@ -40,16 +39,7 @@ use Block::{Term, Text, Verbatim};
 /// # Errors
 /// The output cannot be written.
 pub fn run(page: Option<PageArg>) -> anyhow::Result<()> {
-    print(&render(page)?)
-}
-
-/// Writes what somebody may be reading only the beginning of.
-pub(super) fn print(text: &[u8]) -> anyhow::Result<()> {
-    match io::stdout().write_all(text) {
-        // `man | head` has what it wanted.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("standard output cannot be written"),
-    }
+    super::print(&render(page)?)
 }
 
 fn render(page: Option<PageArg>) -> anyhow::Result<Vec<u8>> {

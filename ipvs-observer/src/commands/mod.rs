@@ -8,6 +8,10 @@ pub mod record;
 mod stop;
 pub mod trace;
 
+use std::io::{self, Write};
+
+use anyhow::Context;
+
 use crate::cli::Command;
 
 /// Runs a verb; false where it did its work and the answer is no.
@@ -24,4 +28,11 @@ pub fn run(command: Command) -> anyhow::Result<bool> {
         Command::Man { page } => man::run(page),
     }
     .map(|()| true)
+}
+
+/// Writes to standard output.
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    io::stdout()
+        .write_all(text)
+        .context("standard output cannot be written")
 }

@@ -1,7 +1,5 @@
 //! `record`: what the kernel says of IPVS, as it says it.
 
-use std::io::{self, Write};
-
 use crate::{
     model::Snapshot,
     netlink::{Reader, Recorder},
@@ -10,9 +8,9 @@ use crate::{
 /// Gathers once and writes the exchange with the kernel to standard output.
 ///
 /// # Errors
-/// The table cannot be read whole, or the output not be written.
+/// The table cannot be read whole, or standard output not be written.
 pub fn run() -> anyhow::Result<()> {
     let recorder = Recorder::default();
     Reader::new(Box::new(recorder.clone())).read(&mut Snapshot::default(), &|_| true)?;
-    Ok(io::stdout().write_all(recorder.text().as_bytes())?)
+    super::print(recorder.text().as_bytes())
 }
