@@ -8,9 +8,12 @@ mod sought;
 use std::{io, pin::pin, process::Child, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{runtime, task};
+use tokio::{runtime::Handle, sync::Notify};
 
-use super::stop::{GRACE, LOOK, Stop, flush};
+use super::{
+    stop::{LOOK, Stop, flush},
+    worker::{self, End},
+};
 use crate::{
     log, module, netlink,
     output::{Outputs, Pending, Target},
@@ -27,23 +30,13 @@ const AWAY: Duration = Duration::from_secs(5);
 const FOLLOW: Duration = Duration::from_secs(1);
 const NO_TRIGGER: &str =
     "cannot put the trigger in place, so no gather would start; look at the system's limits";
-const BROKE_OFF: &str = "a gather broke off, which is a mistake in this program";
 
 /// Runs until the count is reached, a signal says to stop, or the reader of the output is gone.
 ///
 /// # Errors
 /// The probes are wanted and not to be had, or the output cannot be written.
 pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        // One gather after the other: a second thread would be left over, with privileges that were given up since.
-        .max_blocking_threads(1)
-        .build()
-        .context("cannot start: the system gives no event loop; look at its limits on descriptors")?;
-    let outcome = runtime.block_on(pipeline(settings));
-    // A gather or a write that is still under way was given up: nobody waits for it.
-    runtime.shutdown_background();
-    outcome
+    worker::run(pipeline(settings))
 }
 
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
@@ -52,7 +45,7 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     }
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
-    let mut trigger = if settings.once {
+    let trigger = if settings.once {
         Trigger::Always
     } else {
         Trigger::install(settings.trigger, settings.interval).context(NO_TRIGGER)?
@@ -76,107 +69,61 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
         "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
     )?;
     let outputs = Arc::new(outputs);
-    privilege::settle();
-    let gone = outputs.gone();
-    tokio::pin!(gone);
-    let end = tokio::select! {
-        end = gathers(settings, loading, &mut stop, &mut trigger, &outputs) => end,
-        // Whoever read has read enough: the same quiet end as `ipvs-observer … | head`.
-        () = &mut gone => return Ok(()),
+    let ending = Arc::new(Notify::new());
+    let work = {
+        let (outputs, ending, events) = (Arc::clone(&outputs), Arc::clone(&ending), Handle::current());
+        move || events.block_on(gathers(&settings, loading, trigger, outputs, &ending))
     };
-    if !matches!(end, Ok(End::Done)) {
-        flush(&outputs).await;
-        return end.map(drop);
-    }
-    tokio::select! {
-        outcome = last_lines(&outputs) => outcome,
-        () = stop.asked() => {
+    match worker::watch(work, || ending.notify_one(), &mut stop, &outputs).await? {
+        End::Done(Ok(())) => tokio::select! {
+            outcome = last_lines(&outputs) => return outcome,
+            () = stop.asked() => {}
+            closed = outputs.gone() => return Err(closed.into()),
+        },
+        End::Done(failed) => {
             flush(&outputs).await;
-            Ok(())
+            return failed;
         }
-        () = &mut gone => Ok(()),
+        End::Stopped(_) => {}
     }
+    flush(&outputs).await;
+    Ok(())
 }
 
-/// Why no more is gathered.
-enum End {
-    /// All was gathered that was asked for.
-    Done,
-    /// By a signal, or by the end of the pipe on standard input where that stops.
-    Stopped,
-}
-
+/// Gathers until the count is reached, no trigger can come any more, or the end is told.
 async fn gathers(
-    settings: settings::Collect,
+    settings: &settings::Collect,
     loading: Option<io::Result<Child>>,
-    stop: &mut Stop,
-    trigger: &mut Trigger,
-    outputs: &Arc<Outputs>,
-) -> anyhow::Result<End> {
+    mut trigger: Trigger,
+    outputs: Arc<Outputs>,
+    ending: &Notify,
+) -> anyhow::Result<()> {
+    if let Some(loading) = loading {
+        loaded(loading);
+    }
+    let mut gatherer = Gatherer::new(settings, outputs)?;
     let mut left = settings.count;
-    let outputs = Arc::clone(outputs);
-    // Loading a module and attaching probes take their time, and the word to stop is heard meanwhile.
-    let mut preparing = task::spawn_blocking(move || {
-        if let Some(loading) = loading {
-            loaded(loading);
-        }
-        Gatherer::new(&settings, outputs)
-    });
-    let mut gatherer = tokio::select! {
-        prepared = &mut preparing => prepared.context(BROKE_OFF)??,
-        () = stop.asked() => return Ok(End::Stopped),
-    };
-    privilege::settle();
-    while left != Some(0) {
-        let triggered = {
-            let mut next = pin!(trigger.next());
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.asked() => return Ok(End::Stopped),
-                    triggered = &mut next => break triggered,
-                    () = tokio::time::sleep(FOLLOW), if gatherer.waits() => {}
-                }
-                let Some(following) = aside(gatherer, stop, Gatherer::follow).await? else {
-                    return Ok(End::Stopped);
-                };
-                gatherer = following;
-                gatherer.require_probes(false)?;
-            }
-        };
-        if !triggered {
-            break;
-        }
-        let skipped = trigger.skipped();
-        let Some(gathered) = aside(gatherer, stop, move |gatherer| gatherer.gather(skipped)).await? else {
-            return Ok(End::Stopped);
-        };
-        gatherer = gathered;
+    while left != Some(0) && triggered(&mut trigger, &mut gatherer, ending).await? {
+        gatherer.gather(trigger.skipped());
         gatherer.require_probes(false)?;
-        privilege::settle();
         left = left.map(|left| left - 1);
     }
-    Ok(End::Done)
+    Ok(())
 }
 
-/// Lets the gatherer work in its own thread; none if the word to stop came meanwhile.
-async fn aside(
-    mut gatherer: Gatherer,
-    stop: &mut Stop,
-    work: impl FnOnce(&mut Gatherer) + Send + 'static,
-) -> anyhow::Result<Option<Gatherer>> {
-    let mut working = task::spawn_blocking(move || {
-        work(&mut gatherer);
-        gatherer
-    });
-    tokio::select! {
-        finished = &mut working => Ok(Some(finished.context(BROKE_OFF)?)),
-        () = stop.asked() => {
-            if let Ok(finished) = tokio::time::timeout(GRACE, working).await {
-                finished.context(BROKE_OFF)?;
-            }
-            Ok(None)
+/// Waits for the trigger, and has probes that wait for `ip_vs` look for it meanwhile; false if there is no more to wait
+/// for.
+async fn triggered(trigger: &mut Trigger, gatherer: &mut Gatherer, ending: &Notify) -> anyhow::Result<bool> {
+    let mut next = pin!(trigger.next());
+    loop {
+        tokio::select! {
+            biased;
+            () = ending.notified() => return Ok(false),
+            triggered = &mut next => return Ok(triggered),
+            () = tokio::time::sleep(FOLLOW), if gatherer.waits() => {}
         }
+        gatherer.follow();
+        gatherer.require_probes(false)?;
     }
 }
 

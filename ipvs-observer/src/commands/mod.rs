@@ -7,6 +7,7 @@ pub mod man;
 pub mod record;
 mod stop;
 pub mod trace;
+mod worker;
 
 use std::io::{self, Write};
 

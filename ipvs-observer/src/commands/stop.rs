@@ -60,7 +60,7 @@ impl Stop {
         Ok(())
     }
 
-    /// Comes when one came.
+    /// Returns at the first of them.
     pub(super) async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -77,7 +77,7 @@ fn is_closed(pipe: &Stdin) -> io::Result<bool> {
     Ok(pipes[0].revents().contains(PollFlags::HUP))
 }
 
-/// Comes when nobody has the other end of a pipe open any more.
+/// Returns when nobody has the other end of a pipe open any more.
 async fn closed(pipe: Option<&AsyncFd<Stdin>>) {
     while let Some(pipe) = pipe
         && let Ok(mut state) = pipe.ready(Interest::READABLE).await

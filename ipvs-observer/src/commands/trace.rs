@@ -11,9 +11,11 @@ use std::sync::{
 };
 
 use anyhow::Context;
-use tokio::{runtime, task};
 
-use super::stop::{GRACE, Stop, flush};
+use super::{
+    stop::{Stop, flush},
+    worker::{self, End},
+};
 use crate::{
     module, netlink,
     output::{Outputs, Target},
@@ -28,13 +30,7 @@ use tracer::Tracer;
 /// # Errors
 /// This kernel or these privileges allow no trace.
 pub fn run(settings: settings::Trace) -> anyhow::Result<()> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start: the system gives no event loop; look at its limits on descriptors")?;
-    let outcome = runtime.block_on(pipeline(settings));
-    runtime.shutdown_background();
-    outcome
+    worker::run(pipeline(settings))
 }
 
 async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
@@ -53,28 +49,19 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
         "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
     )?;
-    let gone = outputs.gone();
     let outputs = Arc::new(outputs);
     let going = Arc::new(AtomicBool::new(true));
-    let mut tracing = task::spawn_blocking({
+    let work = {
         let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));
         move || Tracer::start(&settings, clock).map(|mut tracer| tracer.run(&outputs, &going))
-    });
-    // The one thread that traces was made with all that it needs.
-    privilege::only_wait();
-    let summary = tokio::select! {
-        finished = &mut tracing => Some(finished),
-        () = stop.asked() => {
-            going.store(false, Ordering::Relaxed);
-            // Attaching probes may be under way, and nobody waits for that.
-            tokio::time::timeout(GRACE, tracing).await.ok()
-        }
-        // Whoever read has read enough.
-        () = gone => return Ok(()),
     };
-    let Some(finished) = summary else { return Ok(()) };
-    let (summary, outcome) =
-        finished.context("the trace broke off, which is a mistake in this program")??;
+    let tell = || going.store(false, Ordering::Relaxed);
+    let (End::Done(finished) | End::Stopped(Some(finished))) =
+        worker::watch(work, tell, &mut stop, &outputs).await?
+    else {
+        return Ok(());
+    };
+    let (summary, outcome) = finished?;
     flush(&outputs).await;
     summary.tell(outputs.counters().dropped);
     outcome

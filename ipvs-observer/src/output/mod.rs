@@ -57,10 +57,10 @@ impl Outputs {
         self.add(lines);
     }
 
-    /// Comes when the reader of standard output went away: nobody wants more lines, and that is a quiet end.
-    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
-        let gone = Arc::clone(&self.gone);
-        async move { gone.notified().await }
+    /// Returns when the reader of standard output went away: nobody wants more lines.
+    pub async fn gone(&self) -> io::Error {
+        self.gone.notified().await;
+        io::ErrorKind::BrokenPipe.into()
     }
 
     /// What all outputs together have done.

@@ -39,7 +39,7 @@ macro_rules! remedy {
 }
 
 impl Capability {
-    /// Its name.
+    /// The kernel's name for it: `CAP_…`.
     pub fn name(self) -> &'static str {
         match self {
             Self::NetAdmin => "CAP_NET_ADMIN",

@@ -3,23 +3,20 @@
 //! Owns: capabilities, in this thread and in all, the fence, and the words for what is missing. Refuses to know:
 //! BPF, netlink, what a missing privilege does to a gather.
 //!
-//! Capabilities belong to threads. So what can be given up at once is, by [`begin`], before there are threads; what
-//! only attaching needs goes later, thread by thread: the one that attaches gives it up by [`attached`], the others
-//! follow by [`settle`] when they next come by. Threads that only read or write what is open keep nothing from their
-//! beginning ([`only_wait`], [`only_write`]). Before `begin`, and under [`Privileges::Keep`], all of these do nothing.
+//! Capabilities belong to threads, and a new thread has those of the thread that made it. What can be given up at once
+//! is, by [`begin`], before there are threads. Then each thread keeps what its work needs: one gathers or traces
+//! ([`only_observe`]) and gives up what only attaching needs when that is done ([`attached`]); the others write
+//! ([`only_write`]), or wait and read what is open ([`only_wait`]). Before `begin`, and under [`Privileges::Keep`], all
+//! of these do nothing.
 
 mod capability;
 mod fence;
 mod thread;
 
 use std::{
-    cell::Cell,
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::OnceLock,
 };
 
 use rustix::{
@@ -63,16 +60,14 @@ pub struct Work<'a> {
     pub sockets: bool,
 }
 
-/// The state at the start, once something was given up.
-static START: OnceLock<Standing> = OnceLock::new();
-/// What every thread that works keeps: bits of capabilities. All of them: nothing is given up.
-static WORKING: AtomicU64 = AtomicU64::new(u64::MAX);
-/// What of it only attaching needs, and is given up once that is done. None: it stays.
-static ATTACHING: AtomicU64 = AtomicU64::new(0);
+/// Set by [`begin`].
+static BEGUN: OnceLock<Begun> = OnceLock::new();
 
-thread_local! {
-    /// What this thread last gave up everything but.
-    static SETTLED: Cell<u64> = const { Cell::new(u64::MAX) };
+struct Begun {
+    /// What this thread could do before anything was given up.
+    start: Standing,
+    /// What only attaching needs, and is given up once that is done. None: it stays.
+    attaching: CapabilitySet,
 }
 
 /// What only writing needs: a socket in a folder of another user, where this was started by root.
@@ -87,10 +82,8 @@ pub fn begin(work: &Work<'_>) {
         // It takes a capability that is given up.
         system::raise_memlock();
     }
-    if START.set(Standing::now()).is_err() {
-        return;
-    }
-    if let Err(error) = reduce(work) {
+    let start = Standing::now();
+    let attaching = reduce(work).unwrap_or_else(|error| {
         log::write(
             log::Level::Warning,
             &format!(
@@ -98,10 +91,13 @@ pub fn begin(work: &Work<'_>) {
                  let it call capset and prctl (systemd: SystemCallFilter=)"
             ),
         );
-    }
+        CapabilitySet::empty()
+    });
+    let _ = BEGUN.set(Begun { start, attaching });
 }
 
-fn reduce(work: &Work<'_>) -> io::Result<()> {
+/// What of that is given up later.
+fn reduce(work: &Work<'_>) -> io::Result<CapabilitySet> {
     // No program that is run from here gains anything. After a module was loaded, which runs one.
     set_no_new_privs(true)?;
     // No other process of this user, and no core file, has a look at the memory of one with capabilities.
@@ -129,12 +125,13 @@ fn reduce(work: &Work<'_>) -> io::Result<()> {
         namespaces: lasting.contains(CapabilitySet::SYS_ADMIN),
         processes,
     });
-    if work.privileges == Privileges::Attached {
-        ATTACHING.store((attaching - lasting).bits(), Ordering::Relaxed);
-    }
-    let working = (lasting | attaching) & held;
-    WORKING.store(working.bits(), Ordering::Relaxed);
-    thread::keep(if work.sockets { working | WRITING } else { working })
+    let mut kept = lasting | attaching;
+    kept.set(WRITING, work.sockets);
+    thread::keep(kept)?;
+    Ok(match work.privileges {
+        Privileges::Attached => attaching - lasting,
+        Privileges::Reattach | Privileges::Keep => CapabilitySet::empty(),
+    })
 }
 
 /// Whether this kernel, as it is set, opens performance events to `CAP_SYS_ADMIN` and not to `enough`: the kernels of
@@ -156,48 +153,43 @@ fn folder_of(file: &Path) -> PathBuf {
     folder.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// To be called when the probes are attached. What they count is read from memory, which takes nothing.
+/// To be called by the thread that attaches, when the probes are attached: gives up what only that needs, if it is to
+/// be given up. What they count is read from memory, which takes nothing.
 pub fn attached() {
-    let attaching = CapabilitySet::from_bits_retain(ATTACHING.swap(0, Ordering::Relaxed));
-    WORKING.fetch_and(!attaching.bits(), Ordering::Relaxed);
-    settle();
+    keep(|begun| begun.attaching.complement());
 }
 
-/// Gives up in this thread what was given up in another since.
-pub fn settle() {
-    keep(CapabilitySet::from_bits_retain(WORKING.load(Ordering::Relaxed)));
+/// Gives up what a thread that gathers or traces does not need.
+pub fn only_observe() {
+    keep(|_| WRITING.complement());
 }
 
 /// Gives up everything in a thread that only waits and reads what is open.
 pub fn only_wait() {
-    if START.get().is_some() {
-        keep(CapabilitySet::empty());
-    }
+    keep(|_| CapabilitySet::empty());
 }
 
 /// Gives up everything in a thread that only writes to outputs.
 pub fn only_write() {
-    if START.get().is_some() {
-        keep(WRITING);
-    }
+    keep(|_| WRITING);
 }
 
-fn keep(kept: CapabilitySet) {
-    // Giving up is always allowed; where the call itself is not, the start has said so.
-    if SETTLED.replace(kept.bits()) != kept.bits() {
-        let _ = thread::keep(kept);
+fn keep(kept: impl FnOnce(&Begun) -> CapabilitySet) {
+    if let Some(begun) = BEGUN.get() {
+        // Giving up is always allowed; where the call itself is not, the start has said so.
+        let _ = thread::keep(kept(begun));
     }
 }
 
 /// Why `capability` is of no use to the calling thread, and what mends it; none if it is of use.
 pub fn want(capability: Capability) -> Option<Want> {
     let now = Standing::now();
-    now.want(capability, *START.get().unwrap_or(&now))
+    now.want(capability, BEGUN.get().map_or(now, |begun| begun.start))
 }
 
 /// The same of the start, before anything was given up.
 pub fn wanted_at_start(capability: Capability) -> Option<Want> {
-    let start = START.get().copied().unwrap_or_else(Standing::now);
+    let start = BEGUN.get().map_or_else(Standing::now, |begun| begun.start);
     start.want(capability, start)
 }
 
@@ -246,7 +238,7 @@ mod tests {
     #[test]
     fn nothing_is_given_up_before_the_start() {
         let before = thread::effective();
-        settle();
+        only_observe();
         only_wait();
         only_write();
         attached();

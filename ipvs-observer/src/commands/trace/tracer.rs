@@ -251,7 +251,6 @@ impl Tracer {
 
     /// Gives up what attaching the probes needed, if it is to be given up.
     fn give_up(&self) {
-        privilege::settle();
         if self.probes.attached() {
             privilege::attached();
         }
