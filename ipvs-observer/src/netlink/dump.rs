@@ -146,8 +146,8 @@ impl Reader {
     }
 
     /// The kernel fills one datagram after the other, and goes on by number: where services were deleted meanwhile, it
-    /// leaves as many out, unmarked, be it all of the last datagram. So what was there before and is not listed is asked for by itself, and of a first
-    /// listing there is a second.
+    /// leaves as many out, unmarked, be it all of the last datagram. So what was there before and is not listed is
+    /// asked for by itself, and a first listing is followed by a second.
     fn services(&mut self, socket: &mut Socket, snapshot: &mut Snapshot) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
             snapshot.clear_services();

@@ -39,7 +39,7 @@ pub(super) fn list(
     thread::scope(|scope| {
         for ((socket, lane), part) in each {
             let listing = || lane.list(socket, part, &next);
-            // What has no thread leaves its share to the others.
+            // If a thread cannot be spawned, the others take its share.
             drop(thread::Builder::new().spawn_scoped(scope, listing));
         }
         lane.list(socket, part, &next);
@@ -144,8 +144,8 @@ impl Lane {
         Err(Failure::Interrupted)
     }
 
-    /// Whether a listing has all that the one before had: what it lacks may be gone, or was left out, which the next one
-    /// tells. Of entries that came more than once, keeps the newest in the place of the first.
+    /// Whether a listing has all that the one before had: what it lacks may be gone, or was left out, which the next
+    /// one tells. Of entries that came more than once, keeps the newest in the place of the first.
     fn agrees(&mut self, key: &ServiceKey, listing: &mut Listing<'_>) -> bool {
         let before = self.known.get(key);
         let pending = listing.pending();

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::piece::{Piece, lines};
 
-/// Bytes of lines that wait as they are. What comes while more of them wait is packed: that takes up to half as long again
-/// as the gather itself, and is for large tables whose reader is away or slow.
+/// Bytes of lines that wait as they are. What comes while more of them wait is packed: that takes up to half as long
+/// again as the gather itself, and is for large tables whose reader is away or slow.
 const PLAIN: usize = 4 << 20;
 
 /// Batches of whole lines in pieces, oldest first, within a bound.

@@ -1,11 +1,11 @@
 //! The fence: what no thread of this program can do any more, whatever it is made to do.
 //!
 //! Put up before there are threads, so that it holds in all. Landlock bounds files and sockets: it reads below
-//! `/proc`, `/sys` and the folders of BTF and of namespaces, and opens nothing else. Connecting to the socket of an output is left
-//! open, because its folder may come later. seccomp takes away what Landlock cannot name: running programs, changing
-//! modes and owners, users, mounts, modules, clocks, other processes, sockets of the network. It names what is
-//! forbidden and not what is allowed: the calls that BPF, the event loop and the allocator make change with their
-//! versions and with the kernel, and one that is missed would show as a fault years later.
+//! `/proc`, `/sys` and the folders of BTF and of namespaces, and opens nothing else. Connecting to the socket of an
+//! output is left open, because its folder may come later. seccomp takes away what Landlock cannot name: running
+//! programs, changing modes and owners, users, mounts, modules, clocks, other processes, sockets of the network. It
+//! names what is forbidden and not what is allowed: the calls that BPF, the event loop and the allocator make change
+//! with their versions and with the kernel, and one that is missed would show as a fault years later.
 //!
 //! Neither costs a gather anything that could be measured. A kernel without one of them is gone on with.
 
