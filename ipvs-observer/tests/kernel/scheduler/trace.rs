@@ -189,6 +189,34 @@ fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_schedul
 }
 
 #[test]
+fn the_computed_winner_is_the_chosen_one_where_a_load_times_a_weight_is_beyond_32_bits() {
+    let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
+        return;
+    };
+    assert!(modprobe("ip_vs_wlc"));
+    probes.refresh();
+    ipvsadm::restore(&rules("-t 10.9.0.1:7128", "wlc", [65535, 65535, 65534]));
+    told(&mut probes);
+    let held = client::connect("10.9.0.1:7128", 420);
+    let (decisions, lost) = told(&mut probes);
+    assert!(lost.is_nothing(), "{lost:?}");
+    assert_eq!(decisions.len(), 420);
+    let mut greatest = 0;
+    for decision in &decisions {
+        let candidates = decision.candidates.as_ref().expect("they were asked for");
+        let chosen = candidates.list.iter().position(|candidate| candidate.chosen);
+        assert_eq!(candidates.computed, chosen, "{candidates:#?}");
+        let loads = candidates.list.iter().map(|candidate| {
+            let state = &candidate.state;
+            (u64::from(state.active) * 256 + u64::from(state.inactive)) * u64::from(state.weight)
+        });
+        greatest = greatest.max(loads.max().unwrap_or_default());
+    }
+    assert!(greatest > 1 << 31, "{greatest}");
+    drop(held);
+}
+
+#[test]
 fn hashes_are_computed_for_many_clients_ports_and_with_fallback_and_for_ipv6() {
     let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
         return;
