@@ -39,7 +39,7 @@ fn gather(series: &str, schema: Schema) -> String {
     reader.read(&mut snapshot, &|_| true).expect("a whole recording");
     assert_eq!(
         reader.counters(),
-        ipvs_observer::netlink::Counters::default(),
+        ipvs_observer::model::DumpCounters::default(),
         "nothing lost or repeated"
     );
     let mut encoder = Encoder::new(false);

@@ -24,7 +24,10 @@ use ipvs_observer::{
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
-use support::{lines, page};
+use support::{
+    lines::{self, Value},
+    page,
+};
 
 /// Tags and fields by measurement.
 type Names = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
@@ -123,10 +126,10 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
             let place = activity.destinations.len() as u32;
             let name = (NETNS, service, destination.key);
             activity.destinations.update(place, 1, seen, || Some(name));
-            activity.changes.push(Change {
+            activity.changes.extend(Action::ALL.iter().map(|&action| Change {
                 time: 1,
                 netns: NETNS,
-                action: Action::EditDestination,
+                action,
                 service,
                 destination: Some(destination.key),
                 weight_before: Some(1),
@@ -135,15 +138,15 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
                 pid: 1,
                 parent_comm: Name::from("drain.sh"),
                 parent_pid: 1,
-            });
+            }));
         }
     }
     activity
 }
 
-/// A decision for each service.
+/// A decision for each service, of each outcome and beginning.
 fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
-    let decide = |server: &VirtualServer| Decision {
+    let decide = |server: &VirtualServer, outcome, begun_by| Decision {
         time: 1,
         netns: NETNS,
         service: server.service.key,
@@ -155,7 +158,7 @@ fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
             address: address("10.0.0.1"),
             port: 80,
         },
-        begun_by: Some(BegunBy::Syn),
+        begun_by: Some(begun_by),
         destination: snapshot
             .destinations(server)
             .first()
@@ -167,16 +170,27 @@ fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
                 overloaded: false,
             }),
         ns: Some(1),
-        outcome: Outcome::Scheduled,
+        outcome,
         reason: String::new(),
         candidates: None,
     };
-    snapshot.virtual_servers().iter().map(decide).collect()
+    let mut decisions = Vec::new();
+    for server in snapshot.virtual_servers() {
+        for &outcome in Outcome::ALL {
+            decisions.extend(
+                BegunBy::ALL
+                    .iter()
+                    .map(|&begun_by| decide(server, outcome, begun_by)),
+            );
+        }
+    }
+    decisions
 }
 
 const NETNS: Netns = Netns(7);
 
-fn written(schema: Schema) -> Names {
+/// Every line that there can be.
+fn all_lines(schema: Schema) -> Vec<lines::Line> {
     let mut encoder = Encoder::new(false);
     let netns = (schema == Schema::Full).then(|| "blue".to_owned());
     let mut points = Points::new(schema, netns);
@@ -209,8 +223,12 @@ fn written(schema: Schema) -> Names {
         }
         points.observer(&mut encoder, &observer, 1);
     }
+    lines::parse(std::str::from_utf8(&encoder.take()).expect("text"))
+}
+
+fn written(schema: Schema) -> Names {
     let mut names = Names::new();
-    for line in lines::parse(std::str::from_utf8(&encoder.take()).expect("text")) {
+    for line in all_lines(schema) {
         let (tags, fields) = names.entry(line.measurement).or_default();
         tags.extend(line.tags.into_keys());
         fields.extend(line.fields.into_keys());
@@ -245,4 +263,27 @@ fn the_page_lists_everything_that_is_written_and_nothing_else() {
 #[test]
 fn the_page_marks_what_the_telegraf_schema_has() {
     assert_eq!(listed(true), written(Schema::Telegraf));
+}
+
+#[test]
+fn the_page_lists_every_outcome_action_and_beginning_by_its_name() {
+    let lines = all_lines(Schema::Full);
+    for (measurement, name) in [
+        ("ipvs_change", "action"),
+        ("ipvs_decision", "outcome"),
+        ("ipvs_decision", "begun_by"),
+    ] {
+        let of = lines.iter().filter(|line| line.measurement == measurement);
+        let values: BTreeSet<_> = of
+            .map(|line| match line.fields.get(name) {
+                Some(Value::Text(value)) => value.as_str(),
+                _ => line.tag(name),
+            })
+            .collect();
+        let row = page::rows()
+            .into_iter()
+            .find(|row| row.measurement == measurement && row.name == name)
+            .expect("a row of the page");
+        assert_eq!(row.values(), values, "{name}");
+    }
 }

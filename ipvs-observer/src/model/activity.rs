@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{DestinationKey, Destinations, Lost, Name, ServiceKey};
+use super::{Action, DestinationKey, Destinations, Lost, Name, ServiceKey};
 
 /// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,43 +95,6 @@ pub struct DestinationActivity {
     pub overloads: u64,
     /// Whether it is overloaded, if the kernel was seen to say so.
     pub overloaded: Option<bool>,
-}
-
-/// What was done to the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// A service was added.
-    AddService,
-    /// A service was edited.
-    EditService,
-    /// A service was deleted, and its destinations with it.
-    DeleteService,
-    /// A destination was added.
-    AddDestination,
-    /// A destination was edited.
-    EditDestination,
-    /// A destination was deleted.
-    DeleteDestination,
-    /// A destination became overloaded: no process did that.
-    Overload,
-    /// A destination ceased to be overloaded: no process did that.
-    Recover,
-}
-
-impl Action {
-    /// The name that tags and traces carry.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AddService => "add_service",
-            Self::EditService => "edit_service",
-            Self::DeleteService => "delete_service",
-            Self::AddDestination => "add_destination",
-            Self::EditDestination => "edit_destination",
-            Self::DeleteDestination => "delete_destination",
-            Self::Overload => "overload",
-            Self::Recover => "recover",
-        }
-    }
 }
 
 /// A configuration change, with who made it.

@@ -1,47 +1,6 @@
 //! What the scheduler decided, one connection at a time.
 
-use super::{Address, Change, DestinationKey, Name, Netns, Protocol, ServiceKey};
-
-/// What became of the first packet of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The scheduler chose.
-    Scheduled,
-    /// A persistence template decided, and the scheduler was not asked.
-    Template,
-    /// There was no destination to be had.
-    None,
-    /// There was none, because all that have a weight are overloaded.
-    Overloaded,
-    /// Scheduling failed: no memory, a persistence engine's refusal, too many connections.
-    Fatal,
-    /// There was none, and the packet was handed on to this host.
-    Accepted,
-    /// There was none, and the packet was sent on to where it was going.
-    Bypassed,
-}
-
-/// What kind of packet began a connection, where that matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BegunBy {
-    /// A SYN of TCP, or an INIT of SCTP.
-    Syn,
-    /// Another packet of these (`sloppy_tcp`, `sloppy_sctp`).
-    Data,
-    /// A packet within an ICMP message (`schedule_icmp`).
-    Icmp,
-}
-
-impl BegunBy {
-    /// The name that traces carry.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Syn => "syn",
-            Self::Data => "data",
-            Self::Icmp => "icmp",
-        }
-    }
-}
+use super::{Address, BegunBy, Change, DestinationKey, Name, Netns, Outcome, Protocol, ServiceKey};
 
 /// What a packet asked for, which for a service by mark or on port 0 is not the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,21 +11,6 @@ pub struct Virtual {
     pub address: Address,
     /// The port, in host order; 0 if it could not be read.
     pub port: u16,
-}
-
-impl Outcome {
-    /// The name that traces carry.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Template => "template",
-            Self::None => "none",
-            Self::Overloaded => "overloaded",
-            Self::Fatal => "fatal",
-            Self::Accepted => "accepted",
-            Self::Bypassed => "bypassed",
-        }
-    }
 }
 
 /// A destination as it was when the scheduler looked at it.

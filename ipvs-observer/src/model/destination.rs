@@ -1,5 +1,7 @@
 //! Real servers: the destinations of a virtual server.
 
+use std::{fmt, net::SocketAddr};
+
 use super::{Address, Stats};
 
 /// What names a destination within its service.
@@ -9,6 +11,13 @@ pub struct DestinationKey {
     pub address: Address,
     /// Its port, in host order; 0 where the service takes every port.
     pub port: u16,
+}
+
+impl fmt::Display for DestinationKey {
+    /// As `ipvsadm` writes it and `--destination` takes it: `10.0.0.1:80`, `[2001:db8::1]:80`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&SocketAddr::new(self.address.ip(), self.port), formatter)
+    }
 }
 
 /// How packets reach a destination.

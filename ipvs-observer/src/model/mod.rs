@@ -5,23 +5,25 @@
 
 mod activity;
 mod address;
+mod counters;
 mod decision;
 mod destination;
 mod destinations;
+mod kinds;
 mod name;
 mod service;
 mod snapshot;
 mod stats;
 
 pub use activity::{
-    Action, Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
+    Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
 };
 pub use address::{Address, Family, Protocol};
-pub use decision::{
-    BegunBy, Candidate, Candidates, Decision, DestinationState, Lost, Outcome, Traced, Virtual,
-};
+pub use counters::{DumpCounters, OutputCounters};
+pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Traced, Virtual};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
+pub use kinds::{Action, BegunBy, Outcome};
 pub use name::Name;
 pub use service::{Service, ServiceFlags, ServiceKey};
 pub use snapshot::{Daemon, DaemonRole, Info, Listing, Part, Snapshot, Timeouts, Totals, VirtualServer};

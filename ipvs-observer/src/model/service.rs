@@ -1,6 +1,6 @@
 //! Virtual servers.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use super::{Address, Family, Name, Protocol, Stats};
 
@@ -43,14 +43,7 @@ impl fmt::Display for ServiceKey {
                 address,
                 protocol,
                 port,
-            } if address.family() == Family::INET => {
-                write!(formatter, "{protocol}://{address}:{port}")
-            }
-            Self::Endpoint {
-                address,
-                protocol,
-                port,
-            } => write!(formatter, "{protocol}://[{address}]:{port}"),
+            } => write!(formatter, "{protocol}://{}", SocketAddr::new(address.ip(), *port)),
             Self::Fwmark { mark, family } => write!(formatter, "fwmark:{mark}/{family}"),
         }
     }

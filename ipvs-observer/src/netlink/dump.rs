@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use super::{
     Failure, Kernel, Running,
-    counters::{ATTEMPTS, Counters},
+    counters::ATTEMPTS,
     decode,
     lane::{self, Lane},
     procfs,
@@ -12,7 +12,7 @@ use super::{
     wire::Command,
 };
 use crate::{
-    model::{KeyMap, Service, ServiceKey, Snapshot},
+    model::{DumpCounters, KeyMap, Service, ServiceKey, Snapshot},
     module,
 };
 
@@ -31,7 +31,7 @@ pub struct Reader {
     /// One for each socket, and what it remembers from one to the next.
     lanes: Vec<Lane>,
     room: usize,
-    counters: Counters,
+    counters: DumpCounters,
     services: KeyMap<ServiceKey, usize>,
     /// Those of the last listing that stood.
     known: KeyMap<ServiceKey, usize>,
@@ -62,7 +62,7 @@ impl Reader {
             sockets: Vec::new(),
             lanes: Vec::new(),
             room: 0,
-            counters: Counters::default(),
+            counters: DumpCounters::default(),
             services: KeyMap::default(),
             known: KeyMap::default(),
             long: false,
@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// What went wrong so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> DumpCounters {
         self.counters
     }
 

@@ -8,14 +8,9 @@ use std::{
 };
 
 use super::{
-    Failure, Malformed,
-    attributes::Attributes,
-    counters::{ATTEMPTS, Counters},
-    decode,
-    socket::Socket,
-    wire::Command,
+    Failure, Malformed, attributes::Attributes, counters::ATTEMPTS, decode, socket::Socket, wire::Command,
 };
-use crate::model::{DestinationKey, KeyMap, Listing, Part, ServiceKey, VirtualServer};
+use crate::model::{DestinationKey, DumpCounters, KeyMap, Listing, Part, ServiceKey, VirtualServer};
 
 /// Services that a socket takes at a time, where several share them.
 const AT_ONCE: usize = 16;
@@ -58,7 +53,7 @@ pub(super) struct Lane {
 /// What went wrong, since it was last asked.
 #[derive(Default)]
 pub(super) struct Found {
-    pub(super) counters: Counters,
+    pub(super) counters: DumpCounters,
     /// Listings that failed.
     pub(super) failures: u64,
     /// Why the first of them did.

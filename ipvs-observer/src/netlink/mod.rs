@@ -17,7 +17,6 @@ mod wire;
 
 use std::{io, time::Duration};
 
-pub use counters::Counters;
 pub use dump::Reader;
 pub use kernel::{Channel, Kernel, Running};
 pub use namespace::{

@@ -15,24 +15,13 @@ use super::{
     piece::lines,
     sink::{Sink, Target},
 };
-use crate::{log, privilege};
+use crate::{log, model::OutputCounters, privilege};
 
 /// The waits between attempts to get an output back: each twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// What an output has done since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Bytes written.
-    pub bytes: u64,
-    /// Lines dropped, because the output was away for longer than the backlog lasts.
-    pub dropped: u64,
-    /// Times that the output came back.
-    pub reconnects: u64,
-}
-
-impl Counters {
+impl OutputCounters {
     pub(super) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.dropped += other.dropped;
@@ -50,7 +39,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     backlog: Backlog,
-    counters: Counters,
+    counters: OutputCounters,
     /// Lines taken from the backlog and not written yet.
     in_flight: u64,
     /// Nobody reads any more, and nobody will.
@@ -96,7 +85,7 @@ impl Lane {
     pub(super) fn start(target: Target, limit: usize, gone: Arc<Notify>) -> io::Result<Self> {
         let state = State {
             backlog: Backlog::new(limit),
-            counters: Counters::default(),
+            counters: OutputCounters::default(),
             in_flight: 0,
             closed: false,
             away: None,
@@ -135,9 +124,9 @@ impl Lane {
     }
 
     /// What it has done.
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> OutputCounters {
         let state = self.shared.lock();
-        Counters {
+        OutputCounters {
             dropped: state.backlog.dropped(),
             ..state.counters
         }

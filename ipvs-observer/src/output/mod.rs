@@ -13,10 +13,12 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-pub use lane::{Counters, Left, Pending};
+pub use lane::{Left, Pending};
 pub use sink::Target;
 
 use lane::Lane;
+
+use crate::model::OutputCounters;
 
 /// All outputs of a run.
 #[derive(Debug)]
@@ -64,8 +66,8 @@ impl Outputs {
     }
 
     /// What all outputs together have done.
-    pub fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
+    pub fn counters(&self) -> OutputCounters {
+        let mut sum = OutputCounters::default();
         for lane in &self.lanes {
             sum.add(lane.counters());
         }

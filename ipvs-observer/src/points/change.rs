@@ -1,74 +1,45 @@
 //! `ipvs_change`: what was done to the configuration, and by whom.
 
-use std::fmt;
-
-use super::{Points, Schema, event_time, family_tag, ip};
-use crate::{
-    line::Encoder,
-    model::{Address, Change, DestinationKey, Family, ServiceKey},
-};
+use super::{Points, event_time};
+use crate::{line::Encoder, model::Change};
 
 impl Points {
     /// Writes changes, each with its own time: two of one gather would otherwise be one point of one series.
     pub fn changes<'a>(&mut self, encoder: &mut Encoder, changes: impl IntoIterator<Item = &'a Change>) {
         for change in changes {
-            self.last_change = event_time(change.time, self.last_change);
+            let Change {
+                time,
+                // By its name, as a tag, if it was asked for.
+                netns: _,
+                action,
+                service,
+                destination,
+                weight_before,
+                weight_after,
+                comm,
+                pid,
+                parent_comm,
+                parent_pid,
+            } = change;
+            self.last_change = event_time(*time, self.last_change);
             let mut line = encoder.line("ipvs_change");
-            line.tag_literal("action", change.action.name());
-            match &change.service {
-                ServiceKey::Fwmark { family, mark } => {
-                    family_tag(&mut line, *family);
-                    line.tag_number("fwmark", *mark);
-                    self.netns_tag(&mut line);
-                }
-                ServiceKey::Endpoint {
-                    address,
-                    protocol,
-                    port,
-                } => {
-                    line.tag_ip("address", ip(*address, Schema::Full));
-                    family_tag(&mut line, address.family());
-                    self.netns_tag(&mut line);
-                    line.tag_number("port", *port).tag("protocol", protocol);
-                }
+            line.tag_literal("action", action.name());
+            self.service_tags(&mut line, service, |line| self.netns_tag(line));
+            if let Some(destination) = destination {
+                line.string("destination", destination);
             }
-            if let Some(destination) = &change.destination {
-                line.string("destination", Endpoint(*destination));
-            }
-            if let Some(weight) = change.weight_before {
+            if let Some(weight) = *weight_before {
                 line.unsigned("weight_before", weight.into());
             }
-            if let Some(weight) = change.weight_after {
+            if let Some(weight) = *weight_after {
                 line.unsigned("weight_after", weight.into());
             }
-            line.string("comm", change.comm)
-                .unsigned("pid", change.pid.into());
-            if !change.parent_comm.is_empty() {
-                line.string("parent_comm", change.parent_comm)
-                    .unsigned("parent_pid", change.parent_pid.into());
+            line.string("comm", comm).unsigned("pid", (*pid).into());
+            if !parent_comm.is_empty() {
+                line.string("parent_comm", parent_comm)
+                    .unsigned("parent_pid", (*parent_pid).into());
             }
             line.end(self.last_change);
-        }
-    }
-}
-
-/// An address and port as `ipvsadm` writes them.
-pub(crate) struct Endpoint(pub(crate) DestinationKey);
-
-impl Endpoint {
-    /// Of an address and a port.
-    pub(crate) fn of(address: Address, port: u16) -> Self {
-        Self(DestinationKey { address, port })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DestinationKey { address, port } = &self.0;
-        if address.family() == Family::INET {
-            write!(formatter, "{address}:{port}")
-        } else {
-            write!(formatter, "[{address}]:{port}")
         }
     }
 }

@@ -1,55 +1,70 @@
 //! `ipvs_decision`: what the scheduler decided, one connection a line.
 
-use super::{Points, Schema, change::Endpoint, event_time, family_tag, ip};
+use super::{Points, event_time};
 use crate::{
     line::Encoder,
-    model::{Decision, ServiceKey},
+    model::{Decision, DestinationState, Virtual},
 };
 
 impl Points {
     /// Writes a decision with its own time. Two at the same nanosecond would be one point of one series: the
     /// second is a nanosecond later.
     pub fn decision(&mut self, encoder: &mut Encoder, decision: &Decision) {
-        self.last_decision = event_time(decision.time, self.last_decision);
+        let Decision {
+            time,
+            // By its name, as a tag, if it was asked for.
+            netns: _,
+            service,
+            scheduler,
+            client,
+            client_port,
+            r#virtual:
+                Virtual {
+                    protocol,
+                    address,
+                    port,
+                },
+            begun_by,
+            destination,
+            ns,
+            outcome,
+            reason,
+            // A line has no room for a list.
+            candidates: _,
+        } = decision;
+        self.last_decision = event_time(*time, self.last_decision);
         let mut line = encoder.line("ipvs_decision");
-        match &decision.service {
-            ServiceKey::Fwmark { family, mark } => {
-                family_tag(&mut line, *family);
-                line.tag_number("fwmark", *mark);
-                self.netns_tag(&mut line);
-                line.tag_literal("outcome", decision.outcome.name());
-            }
-            ServiceKey::Endpoint {
-                address,
-                protocol,
-                port,
-            } => {
-                line.tag_ip("address", ip(*address, Schema::Full));
-                family_tag(&mut line, address.family());
-                self.netns_tag(&mut line);
-                line.tag_literal("outcome", decision.outcome.name());
-                line.tag_number("port", *port).tag("protocol", protocol);
-            }
-        }
-        line.tag("sched", decision.scheduler);
-        line.string("client", decision.client)
-            .unsigned("client_port", decision.client_port.into())
-            .string("virtual_protocol", decision.r#virtual.protocol)
-            .string("virtual_address", decision.r#virtual.address)
-            .unsigned("virtual_port", decision.r#virtual.port.into());
-        if let Some(begun_by) = decision.begun_by {
+        self.service_tags(&mut line, service, |line| {
+            self.netns_tag(line);
+            line.tag_literal("outcome", outcome.name());
+        });
+        line.tag("sched", scheduler);
+        line.string("client", client)
+            .unsigned("client_port", (*client_port).into())
+            .string("virtual_protocol", protocol)
+            .string("virtual_address", address)
+            .unsigned("virtual_port", (*port).into());
+        if let Some(begun_by) = begun_by {
             line.string("begun_by", begun_by.name());
         }
-        if let Some(state) = &decision.destination {
-            line.string("destination", Endpoint(state.key))
-                .unsigned("weight", state.weight.into())
-                .unsigned("active", state.active.into())
-                .unsigned("inactive", state.inactive.into());
+        if let Some(DestinationState {
+            key,
+            weight,
+            active,
+            inactive,
+            // No overloaded one is taken but by a template, and the reason says that.
+            overloaded: _,
+        }) = destination
+        {
+            line.string("destination", key)
+                .unsigned("weight", (*weight).into())
+                .unsigned("active", (*active).into())
+                .unsigned("inactive", (*inactive).into());
         }
-        if let Some(ns) = decision.ns {
+        if let Some(ns) = *ns {
             line.unsigned("ns", ns);
         }
-        line.string("reason", &decision.reason);
+        line.string("reason", reason);
         line.end(self.last_decision);
     }
 }

@@ -23,7 +23,6 @@ use crate::{
     model::{Activity, Address, Family, ServiceKey, Snapshot, Stats},
 };
 
-pub(crate) use change::Endpoint;
 pub use observer::{Observer, ProbeHealth, Status};
 
 /// Which series are written.
@@ -101,6 +100,29 @@ impl Points {
     pub fn in_netns(&mut self, netns: Option<&str>) {
         if self.netns.as_deref() != netns {
             self.netns = netns.map(str::to_owned);
+        }
+    }
+
+    /// The tags of a service, in the order of their keys. `between` adds those whose keys come before `port`, the
+    /// namespace's among them.
+    #[inline(always)]
+    fn service_tags(&self, line: &mut Line<'_>, key: &ServiceKey, between: impl FnOnce(&mut Line<'_>)) {
+        match key {
+            ServiceKey::Fwmark { family, mark } => {
+                family_tag(line, *family);
+                line.tag_number("fwmark", *mark);
+                between(line);
+            }
+            ServiceKey::Endpoint {
+                address,
+                protocol,
+                port,
+            } => {
+                line.tag_ip("address", ip(*address, self.schema));
+                family_tag(line, address.family());
+                between(line);
+                line.tag_number("port", *port).tag("protocol", protocol);
+            }
         }
     }
 

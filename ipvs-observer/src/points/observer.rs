@@ -1,7 +1,10 @@
 //! `ipvs_observer`: the program itself.
 
 use super::Points;
-use crate::{line::Encoder, model::ProbeTotals, netlink, output};
+use crate::{
+    line::Encoder,
+    model::{DumpCounters, OutputCounters, ProbeTotals},
+};
 
 /// How much of the work can be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +44,9 @@ pub struct Observer {
     /// Writing the lines before this one.
     pub encode_ns: u64,
     /// What went wrong with dumps.
-    pub dumps: netlink::Counters,
+    pub dumps: DumpCounters,
     /// What became of earlier lines.
-    pub outputs: output::Counters,
+    pub outputs: OutputCounters,
     /// Gathers that were left out because the one before took too long.
     pub gathers_skipped: u64,
     /// Resident memory in bytes.
@@ -67,44 +70,84 @@ impl Points {
     /// Writes the line.
     pub fn observer(&self, encoder: &mut Encoder, observer: &Observer, timestamp: u64) {
         let lines = encoder.lines() + 1;
+        let Observer {
+            status,
+            reason,
+            gather_ns,
+            dump_ns,
+            encode_ns,
+            dumps:
+                DumpCounters {
+                    errors,
+                    repeats,
+                    skipped,
+                    duplicates,
+                    vanished,
+                },
+            outputs:
+                OutputCounters {
+                    bytes,
+                    dropped,
+                    reconnects,
+                },
+            gathers_skipped,
+            rss_bytes,
+            probes,
+        } = observer;
         let mut line = encoder.line("ipvs_observer");
         self.netns_tag(&mut line);
-        line.literal("status", observer.status.name())
-            .string("reason", &observer.reason);
-        line.unsigned("gather_ns", observer.gather_ns)
-            .unsigned("dump_ns", observer.dump_ns)
-            .unsigned("encode_ns", observer.encode_ns)
-            .unsigned("dump_errors", observer.dumps.errors)
-            .unsigned("dump_repeats", observer.dumps.repeats)
-            .unsigned("dump_duplicates", observer.dumps.duplicates)
-            .unsigned("dump_skipped", observer.dumps.skipped)
-            .unsigned("dump_vanished", observer.dumps.vanished)
-            .unsigned("gathers_skipped", observer.gathers_skipped)
+        line.literal("status", status.name()).string("reason", reason);
+        line.unsigned("gather_ns", *gather_ns)
+            .unsigned("dump_ns", *dump_ns)
+            .unsigned("encode_ns", *encode_ns)
+            .unsigned("dump_errors", *errors)
+            .unsigned("dump_repeats", *repeats)
+            .unsigned("dump_duplicates", *duplicates)
+            .unsigned("dump_skipped", *skipped)
+            .unsigned("dump_vanished", *vanished)
+            .unsigned("gathers_skipped", *gathers_skipped)
             .unsigned("lines", lines)
-            .unsigned("lines_dropped", observer.outputs.dropped)
-            .unsigned("output_reconnects", observer.outputs.reconnects)
-            .unsigned("output_bytes", observer.outputs.bytes)
-            .unsigned("rss_bytes", observer.rss_bytes);
+            .unsigned("lines_dropped", *dropped)
+            .unsigned("output_reconnects", *reconnects)
+            .unsigned("output_bytes", *bytes)
+            .unsigned("rss_bytes", *rss_bytes);
         if let Some(ProbeHealth {
             attached,
             missing,
-            totals,
-        }) = &observer.probes
+            totals:
+                ProbeTotals {
+                    map_bytes,
+                    runs,
+                    run_ns,
+                    missed,
+                    entries,
+                    unpaired,
+                    durations_lost,
+                    events_lost,
+                    turned_away,
+                    // Parts of those above, and what a diagnostic tells of.
+                    returns: _,
+                    events: _,
+                    lost: _,
+                    decisions_skipped: _,
+                    unreadable: _,
+                },
+        }) = probes
         {
             line.unsigned("probes", *attached)
                 .unsigned("probes_missing", *missing)
-                .unsigned("probe_runs", totals.runs)
-                .unsigned("events", totals.entries)
-                .unsigned("events_lost", totals.turned_away + totals.events_lost)
-                .unsigned("events_unpaired", totals.unpaired)
-                .unsigned("durations_lost", totals.durations_lost);
-            if let Some(bytes) = totals.map_bytes {
+                .unsigned("probe_runs", *runs)
+                .unsigned("events", *entries)
+                .unsigned("events_lost", turned_away + events_lost)
+                .unsigned("events_unpaired", *unpaired)
+                .unsigned("durations_lost", *durations_lost);
+            if let Some(bytes) = *map_bytes {
                 line.unsigned("map_bytes", bytes);
             }
-            if let Some(missed) = totals.missed {
+            if let Some(missed) = *missed {
                 line.unsigned("probe_runs_missed", missed);
             }
-            if let Some(nanoseconds) = totals.run_ns {
+            if let Some(nanoseconds) = *run_ns {
                 line.unsigned("probe_run_ns", nanoseconds);
             }
         }

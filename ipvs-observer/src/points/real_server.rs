@@ -2,8 +2,9 @@
 
 use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
+    correlate::DestinationObservation,
     line::Encoder,
-    model::{Destination, ServiceKey},
+    model::{Destination, DestinationActivity, ServiceKey},
 };
 
 impl Points {
@@ -50,16 +51,27 @@ impl Points {
                     }
                 }
             }
-            if let Some(seen) = self.observed.get(place).filter(|_| seen) {
-                line.unsigned("picks", seen.activity.picks)
-                    .unsigned("overloads", seen.activity.overloads);
-                if let Some(overloaded) = seen.activity.overloaded {
+            if let Some(DestinationObservation {
+                activity:
+                    DestinationActivity {
+                        picks,
+                        // Shown as a share.
+                        picks_since: _,
+                        overloads,
+                        overloaded,
+                    },
+                pick_share,
+                weight_share,
+            }) = self.observed.get(place).filter(|_| seen)
+            {
+                line.unsigned("picks", *picks).unsigned("overloads", *overloads);
+                if let Some(overloaded) = *overloaded {
                     line.boolean("overloaded", overloaded);
                 }
-                if let Some(share) = seen.pick_share {
+                if let Some(share) = *pick_share {
                     line.float("pick_share", share);
                 }
-                if let Some(share) = seen.weight_share {
+                if let Some(share) = *weight_share {
                     line.float("weight_share", share);
                 }
             }

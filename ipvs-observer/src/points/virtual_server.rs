@@ -1,9 +1,9 @@
 //! `ipvs_virtual_server`.
 
-use super::{Points, Schema, family_tag, ip, telegraf_stats};
+use super::{Points, Schema, telegraf_stats};
 use crate::{
     line::Encoder,
-    model::{Destination, ServiceActivity, ServiceKey, VirtualServer},
+    model::{Destination, Durations, ServiceActivity, VirtualServer},
 };
 
 impl Points {
@@ -17,29 +17,14 @@ impl Points {
     ) {
         let service = &server.service;
         let mut line = encoder.line("ipvs_virtual_server");
-        // In the order of their keys, as line protocol wants them.
         let netmask = match self.schema {
             Schema::Full => service.prefix_length(),
             Schema::Telegraf => service.netmask_ones(),
         };
-        match &service.key {
-            ServiceKey::Fwmark { family, mark } => {
-                family_tag(&mut line, *family);
-                line.tag_number("fwmark", *mark).tag_number("netmask", netmask);
-                self.netns_tag(&mut line);
-            }
-            ServiceKey::Endpoint {
-                address,
-                protocol,
-                port,
-            } => {
-                line.tag_ip("address", ip(*address, self.schema));
-                family_tag(&mut line, address.family());
-                line.tag_number("netmask", netmask);
-                self.netns_tag(&mut line);
-                line.tag_number("port", *port).tag("protocol", protocol);
-            }
-        }
+        self.service_tags(&mut line, &service.key, |line| {
+            line.tag_number("netmask", netmask);
+            self.netns_tag(line);
+        });
         line.tag("sched", service.scheduler);
         telegraf_stats(&mut line, &service.stats);
         if self.schema == Schema::Full {
@@ -60,22 +45,35 @@ impl Points {
                     .unsigned("real_servers_drained", drained as u64);
             }
         }
-        if let Some(activity) = seen {
-            line.unsigned("schedule_calls", activity.calls)
-                .unsigned("schedule_picks", activity.picks)
-                .unsigned("schedule_none", activity.none)
-                .unsigned("template_hits", activity.template_hits)
-                .unsigned("refused", activity.refused)
-                .unsigned("accepted", activity.accepted)
-                .unsigned("bypassed", activity.bypassed)
-                .unsigned("begun_by_server", activity.begun_by_server)
-                .unsigned("fatal", activity.fatal)
-                .unsigned("schedule_ns_sum", activity.ns_sum);
-            if let Some(durations) = activity.durations {
-                line.unsigned("schedule_ns_p50", durations.p50)
-                    .unsigned("schedule_ns_p90", durations.p90)
-                    .unsigned("schedule_ns_p99", durations.p99)
-                    .unsigned("schedule_ns_max", durations.max);
+        if let Some(ServiceActivity {
+            calls,
+            picks,
+            none,
+            template_hits,
+            refused,
+            accepted,
+            bypassed,
+            begun_by_server,
+            fatal,
+            ns_sum,
+            durations,
+        }) = seen
+        {
+            line.unsigned("schedule_calls", *calls)
+                .unsigned("schedule_picks", *picks)
+                .unsigned("schedule_none", *none)
+                .unsigned("template_hits", *template_hits)
+                .unsigned("refused", *refused)
+                .unsigned("accepted", *accepted)
+                .unsigned("bypassed", *bypassed)
+                .unsigned("begun_by_server", *begun_by_server)
+                .unsigned("fatal", *fatal)
+                .unsigned("schedule_ns_sum", *ns_sum);
+            if let Some(Durations { p50, p90, p99, max }) = *durations {
+                line.unsigned("schedule_ns_p50", p50)
+                    .unsigned("schedule_ns_p90", p90)
+                    .unsigned("schedule_ns_p99", p99)
+                    .unsigned("schedule_ns_max", max);
             }
         }
         line.end(timestamp);

@@ -149,7 +149,6 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::points::Endpoint;
 
     fn contains(net: &str, address: &str) -> bool {
         let net: ClientNet = net.parse().expect("a network");
@@ -209,7 +208,7 @@ mod tests {
             })
             .collect();
         for key in &keys {
-            let shown = Endpoint(*key).to_string();
+            let shown = key.to_string();
             let spec: DestinationSpec = shown.parse().expect("a destination");
             let named: Vec<_> = keys.iter().filter(|other| spec.matches(other)).collect();
             assert_eq!(named, [key], "{shown}");

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{
-    BegunBy, Change, Decision, DestinationKey, DestinationState, Family, Lost, Netns, ServiceKey, Traced,
-    Virtual,
+    Address, BegunBy, Candidate, Candidates, Change, Decision, DestinationKey, DestinationState, Lost, Netns,
+    ServiceKey, Traced, Virtual,
 };
 
 /// Writes events as JSON.
@@ -32,7 +32,7 @@ enum ServiceObject {
 
 impl From<&ServiceKey> for ServiceObject {
     fn from(key: &ServiceKey) -> Self {
-        let family = family(key.family());
+        let family = key.family().to_string();
         match key {
             ServiceKey::Fwmark { mark, .. } => Self::Fwmark {
                 family,
@@ -52,22 +52,22 @@ impl From<&ServiceKey> for ServiceObject {
     }
 }
 
-fn family(family: Family) -> String {
-    family.to_string()
-}
-
 #[derive(Serialize)]
 struct EndpointObject {
     address: String,
     port: u16,
 }
 
+impl EndpointObject {
+    fn of(address: Address, port: u16) -> Self {
+        let address = address.to_string();
+        Self { address, port }
+    }
+}
+
 impl From<&DestinationKey> for EndpointObject {
-    fn from(key: &DestinationKey) -> Self {
-        Self {
-            address: key.address.to_string(),
-            port: key.port,
-        }
+    fn from(&DestinationKey { address, port }: &DestinationKey) -> Self {
+        Self::of(address, port)
     }
 }
 
@@ -80,12 +80,14 @@ struct VirtualObject {
 
 impl From<&Virtual> for VirtualObject {
     fn from(asked: &Virtual) -> Self {
+        let Virtual {
+            protocol,
+            address,
+            port,
+        } = *asked;
         Self {
-            protocol: asked.protocol.to_string(),
-            endpoint: EndpointObject {
-                address: asked.address.to_string(),
-                port: asked.port,
-            },
+            protocol: protocol.to_string(),
+            endpoint: EndpointObject::of(address, port),
         }
     }
 }
@@ -106,7 +108,8 @@ impl From<&DestinationState> for DestinationObject {
             weight,
             active,
             inactive,
-            ..
+            // Shown of candidates.
+            overloaded: _,
         } = state;
         Self {
             endpoint: key.into(),
@@ -124,6 +127,43 @@ struct CandidateObject {
     overloaded: bool,
     cost: Option<f64>,
     chosen: bool,
+}
+
+impl From<&Candidate> for CandidateObject {
+    fn from(candidate: &Candidate) -> Self {
+        let Candidate { state, cost, chosen } = candidate;
+        Self {
+            destination: state.into(),
+            overloaded: state.overloaded,
+            cost: *cost,
+            chosen: *chosen,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CandidatesObject {
+    candidates: Vec<CandidateObject>,
+    #[serde(skip_serializing_if = "is_zero")]
+    more_candidates: u32,
+    rule: String,
+}
+
+impl From<&Candidates> for CandidatesObject {
+    fn from(candidates: &Candidates) -> Self {
+        let Candidates {
+            list,
+            more,
+            rule,
+            // The rule says it where it is not what was chosen.
+            computed: _,
+        } = candidates;
+        Self {
+            candidates: list.iter().map(Into::into).collect(),
+            more_candidates: *more,
+            rule: rule.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -144,12 +184,8 @@ struct DecisionObject {
     begun_by: Option<&'static str>,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidates: Option<Vec<CandidateObject>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    more_candidates: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
+    #[serde(flatten)]
+    candidates: Option<CandidatesObject>,
 }
 
 #[derive(Serialize)]
@@ -167,17 +203,17 @@ struct ChangeObject {
     // No process fills a real server.
     #[serde(skip_serializing_if = "String::is_empty")]
     comm: String,
-    #[serde(skip_serializing_if = "is_nobody")]
+    #[serde(skip_serializing_if = "is_zero")]
     pid: u32,
     #[serde(skip_serializing_if = "String::is_empty")]
     parent_comm: String,
-    #[serde(skip_serializing_if = "is_nobody")]
+    #[serde(skip_serializing_if = "is_zero")]
     parent_pid: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_nobody(pid: &u32) -> bool {
-    *pid == 0
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
@@ -234,59 +270,65 @@ fn line(object: &impl Serialize, out: &mut Vec<u8>) {
 }
 
 fn decision_object(decision: &Decision, name: Option<&str>) -> DecisionObject {
-    let candidates = decision.candidates.as_ref().map(|candidates| {
-        let object = |candidate: &crate::model::Candidate| CandidateObject {
-            destination: (&candidate.state).into(),
-            overloaded: candidate.state.overloaded,
-            cost: candidate.cost,
-            chosen: candidate.chosen,
-        };
-        candidates.list.iter().map(object).collect()
-    });
-    let more = decision
-        .candidates
-        .as_ref()
-        .map(|candidates| candidates.more)
-        .filter(|&more| more > 0);
-    DecisionObject {
-        time: moment(decision.time),
-        kind: "decision",
-        netns: namespace(decision.netns, name),
-        service: (&decision.service).into(),
-        r#virtual: (&decision.r#virtual).into(),
-        scheduler: decision.scheduler.to_string(),
-        client: EndpointObject {
-            address: decision.client.to_string(),
-            port: decision.client_port,
-        },
-        destination: decision.destination.as_ref().map(Into::into),
-        ns: decision.ns,
-        outcome: decision.outcome.name(),
-        begun_by: decision.begun_by.map(BegunBy::name),
-        reason: decision.reason.clone(),
+    let Decision {
+        time,
+        netns,
+        service,
+        scheduler,
+        client,
+        client_port,
+        r#virtual,
+        begun_by,
+        destination,
+        ns,
+        outcome,
+        reason,
         candidates,
-        more_candidates: more,
-        rule: decision
-            .candidates
-            .as_ref()
-            .map(|candidates| candidates.rule.clone()),
+    } = decision;
+    DecisionObject {
+        time: moment(*time),
+        kind: "decision",
+        netns: namespace(*netns, name),
+        service: service.into(),
+        r#virtual: r#virtual.into(),
+        scheduler: scheduler.to_string(),
+        client: EndpointObject::of(*client, *client_port),
+        destination: destination.as_ref().map(Into::into),
+        ns: *ns,
+        outcome: outcome.name(),
+        begun_by: begun_by.map(BegunBy::name),
+        reason: reason.clone(),
+        candidates: candidates.as_ref().map(Into::into),
     }
 }
 
 fn change_object(change: &Change, name: Option<&str>) -> ChangeObject {
+    let Change {
+        time,
+        netns,
+        action,
+        service,
+        destination,
+        weight_before,
+        weight_after,
+        comm,
+        pid,
+        parent_comm,
+        parent_pid,
+    } = *change;
     ChangeObject {
-        time: moment(change.time),
+        time: moment(time),
         kind: "change",
-        netns: namespace(change.netns, name),
-        service: (&change.service).into(),
-        action: change.action.name(),
-        destination: change.destination.as_ref().map(Into::into),
-        weight_before: change.weight_before,
-        weight_after: change.weight_after,
-        comm: change.comm.to_string(),
-        pid: change.pid,
-        parent_comm: change.parent_comm.to_string(),
-        parent_pid: change.parent_pid,
+        netns: namespace(netns, name),
+        service: (&service).into(),
+        action: action.name(),
+        destination: destination.as_ref().map(Into::into),
+        weight_before,
+        weight_after,
+        comm: comm.to_string(),
+        pid,
+        parent_comm: parent_comm.to_string(),
+        parent_pid,
     }
 }
 
@@ -296,94 +338,4 @@ pub(super) fn moment(nanoseconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use serde_json::Value;
-
-    use super::Json;
-    use crate::model::{
-        Action, Address, BegunBy, Change, Decision, DestinationKey, Family, Name, Netns, Outcome, Protocol,
-        ServiceKey, Traced, Virtual,
-    };
-
-    const SERVICE: ServiceKey = ServiceKey::Fwmark {
-        family: Family::INET,
-        mark: 47,
-    };
-
-    fn written(event: &Traced) -> Value {
-        let mut out = Vec::new();
-        Json.event(event, None, &mut out);
-        serde_json::from_slice(&out).expect("an object")
-    }
-
-    fn address(last: u8) -> Address {
-        Address::from(IpAddr::from([192, 0, 2, last]))
-    }
-
-    #[test]
-    fn a_decision_has_no_field_without_a_value_but_the_destination() {
-        let decision = Decision {
-            time: 1,
-            netns: Netns(7),
-            service: SERVICE,
-            scheduler: Name::default(),
-            client: address(9),
-            client_port: 4000,
-            r#virtual: Virtual {
-                protocol: Protocol::TCP,
-                address: address(1),
-                port: 443,
-            },
-            begun_by: Some(BegunBy::Data),
-            destination: None,
-            ns: None,
-            outcome: Outcome::Accepted,
-            reason: String::new(),
-            candidates: None,
-        };
-        let expected = serde_json::json!({
-            "time": "1970-01-01T00:00:00.000000001Z",
-            "kind": "decision",
-            "netns": 7,
-            "service": {"family": "inet", "fwmark": 47},
-            "virtual": {"protocol": "tcp", "address": "192.0.2.1", "port": 443},
-            "client": {"address": "192.0.2.9", "port": 4000},
-            "destination": null,
-            "outcome": "accepted",
-            "begun_by": "data",
-        });
-        assert_eq!(written(&Traced::Decision(Box::new(decision))), expected);
-    }
-
-    #[test]
-    fn an_overload_names_no_process() {
-        let change = Change {
-            time: 1,
-            netns: Netns(7),
-            action: Action::Overload,
-            service: SERVICE,
-            destination: Some(DestinationKey {
-                address: address(2),
-                port: 80,
-            }),
-            weight_before: Some(3),
-            weight_after: None,
-            comm: Name::default(),
-            pid: 0,
-            parent_comm: Name::default(),
-            parent_pid: 0,
-        };
-        let expected = serde_json::json!({
-            "time": "1970-01-01T00:00:00.000000001Z",
-            "kind": "change",
-            "netns": 7,
-            "service": {"family": "inet", "fwmark": 47},
-            "action": "overload",
-            "destination": {"address": "192.0.2.2", "port": 80},
-            "weight_before": 3,
-        });
-        assert_eq!(written(&Traced::Change(change)), expected);
-    }
-}
+mod tests;

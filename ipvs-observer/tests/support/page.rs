@@ -1,5 +1,7 @@
 //! `docs/metrics.md`, read: the rows of its tables.
 
+use std::collections::BTreeSet;
+
 /// A tag or a field that the page lists.
 pub struct Row {
     pub measurement: &'static str,
@@ -7,6 +9,8 @@ pub struct Row {
     pub name: &'static str,
     /// A field's second column: its type, and whether it is a counter.
     pub kind: &'static str,
+    /// All columns but the first.
+    pub text: &'static str,
     /// Whether the last column says that Telegraf's schema has it.
     pub telegraf: bool,
 }
@@ -14,6 +18,17 @@ pub struct Row {
 impl Row {
     pub fn counter(&self) -> bool {
         !self.tag && self.kind.contains("counter")
+    }
+
+    /// The names in the row that are values: what is in parentheses says what they mean.
+    pub fn values(&self) -> BTreeSet<&'static str> {
+        let meant = self
+            .text
+            .split('(')
+            .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+        meant
+            .flat_map(|part| part.split('`').skip(1).step_by(2))
+            .collect()
     }
 }
 
@@ -29,12 +44,13 @@ pub fn rows() -> Vec<Row> {
         } else if line.starts_with("| field ") {
             tag = false;
         } else if let Some(row) = line.strip_prefix("| `") {
-            let mut columns = row.split('|').map(str::trim);
-            let name = columns.next().unwrap_or_default().trim_end_matches('`');
+            let (name, text) = row.split_once('|').unwrap_or((row, ""));
+            let mut columns = text.split('|').map(str::trim);
             rows.push(Row {
                 measurement,
                 tag,
-                name,
+                name: name.trim().trim_end_matches('`'),
+                text,
                 kind: columns.next().unwrap_or_default(),
                 telegraf: row.ends_with("| yes |"),
             });

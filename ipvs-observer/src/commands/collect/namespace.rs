@@ -8,7 +8,7 @@ use std::{
 use crate::{
     correlate::Correlator,
     health::Reporter,
-    model::{Change, Netns, ServiceKey, Snapshot},
+    model::{Change, DumpCounters, Netns, ServiceKey, Snapshot},
     netlink::{self, Failure, Reader},
     settings::ServiceSpec,
 };
@@ -60,7 +60,7 @@ impl Namespace {
         self.correlator.netns()
     }
 
-    pub(super) fn counters(&self) -> netlink::Counters {
+    pub(super) fn counters(&self) -> DumpCounters {
         self.reader.counters()
     }
 

@@ -1,0 +1,98 @@
+//! What events are called: a table for each set of names.
+//!
+//! A row is a member, its name in JSON, in tags and in `docs/metrics.md`, and its words for people where these differ.
+//! Text, JSON and line protocol ask the table, and `tests/metrics_page.rs` holds the page against it: a new member is
+//! a new row here.
+
+/// The words of a row: its name where it has no others.
+macro_rules! words {
+    ($name:literal) => {
+        $name
+    };
+    ($name:literal, $words:literal) => {
+        $words
+    };
+}
+
+macro_rules! table {
+    (
+        $(#[$about:meta])* $Table:ident;
+        $($(#[$meaning:meta])* $Row:ident = $name:literal $(, $words:literal)?;)+
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $Table {
+            $($(#[$meaning])* $Row,)+
+        }
+
+        impl $Table {
+            /// Every member, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$Row),+];
+
+            /// Its name for programs.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$Row => $name,)+
+                }
+            }
+
+            /// Its words for people.
+            pub fn words(self) -> &'static str {
+                match self {
+                    $(Self::$Row => words!($name $(, $words)?),)+
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// What became of the first packet of a connection.
+    Outcome;
+    /// The scheduler chose.
+    Scheduled = "scheduled";
+    /// A persistence template decided, and the scheduler was not asked.
+    Template = "template", "persistence template";
+    /// There was no destination to be had.
+    None = "none", "no destination";
+    /// There was none, because all that have a weight are overloaded.
+    Overloaded = "overloaded", "no destination";
+    /// Scheduling failed: no memory, a persistence engine's refusal, too many connections.
+    Fatal = "fatal";
+    /// There was none, and the packet was handed on to this host.
+    Accepted = "accepted", "handed on to this host";
+    /// There was none, and the packet was sent on to where it was going.
+    Bypassed = "bypassed";
+}
+
+table! {
+    /// What kind of packet began a connection, where that matters.
+    BegunBy;
+    /// A SYN of TCP, or an INIT of SCTP.
+    Syn = "syn", "a SYN";
+    /// Another packet of these.
+    Data = "data", "a packet that is no SYN (sloppy_tcp or sloppy_sctp)";
+    /// A packet within an ICMP message.
+    Icmp = "icmp", "a packet within an ICMP message (schedule_icmp)";
+}
+
+table! {
+    /// What was done to the configuration.
+    Action;
+    /// A service was added.
+    AddService = "add_service", "add service";
+    /// A service was edited.
+    EditService = "edit_service", "edit service";
+    /// A service was deleted, and its destinations with it.
+    DeleteService = "delete_service", "delete service";
+    /// A destination was added.
+    AddDestination = "add_destination", "add destination";
+    /// A destination was edited.
+    EditDestination = "edit_destination", "edit destination";
+    /// A destination was deleted.
+    DeleteDestination = "delete_destination", "delete destination";
+    /// A destination became overloaded: no process did that.
+    Overload = "overload";
+    /// A destination ceased to be overloaded: no process did that.
+    Recover = "recover";
+}
