@@ -9,8 +9,6 @@ mod given;
 pub mod hash;
 mod turn;
 
-use std::net::SocketAddr;
-
 use crate::model::{Candidate, Candidates, DestinationState};
 use cost::{By, expected_delay, least, most, never_queue};
 use turn::{round_robin, weighted_round_robin};
@@ -125,9 +123,8 @@ fn difference(before: &Before<'_>, computed: Option<usize>, choice: Choice) -> S
 }
 
 fn name(before: &Before<'_>, place: usize) -> String {
-    before.list.get(place).map_or_else(String::new, |state| {
-        SocketAddr::new(state.key.address.ip(), state.key.port).to_string()
-    })
+    let state = before.list.get(place);
+    state.map_or_else(String::new, |state| state.key.to_string())
 }
 
 struct Rule {
@@ -243,20 +240,16 @@ fn hashed(before: &Before<'_>) -> Rule {
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, Choice, Memory, explain, given::state};
+    use super::{
+        Before, Choice, explain,
+        given::{before, state},
+    };
 
     #[test]
     fn where_the_deciding_state_is_not_read_no_winner_is_computed_and_it_is_said() {
         let list = [state(1, 0, 0), state(1, 0, 0)];
         for scheduler in ["sh", "dh", "mh", "twos", "rr", "wrr", "lblc", "lblcr", "newest"] {
-            let before = Before {
-                scheduler,
-                list: &list,
-                more: 0,
-                total_connections: false,
-                memory: Memory::Unread,
-            };
-            let explained = explain(&before, Choice::Took(0));
+            let explained = explain(&before(scheduler, &list), Choice::Took(0));
             assert_eq!(explained.computed, None, "{scheduler}");
             assert!(explained.rule.contains("not"), "{scheduler}: {}", explained.rule);
         }
@@ -266,11 +259,8 @@ mod tests {
     fn no_winner_is_computed_where_destinations_are_out_of_sight() {
         let list = [state(1, 0, 0)];
         let before = Before {
-            scheduler: "wlc",
-            list: &list,
             more: 1,
-            total_connections: false,
-            memory: Memory::Unread,
+            ..before("wlc", &list)
         };
         assert_eq!(explain(&before, Choice::Unknown).computed, None);
     }
@@ -278,13 +268,7 @@ mod tests {
     #[test]
     fn a_choice_that_is_not_the_rules_is_said_and_one_that_is_or_is_unknown_is_not() {
         let list = [state(1, 0, 0), state(1, 5, 0)];
-        let before = Before {
-            scheduler: "wlc",
-            list: &list,
-            more: 0,
-            total_connections: false,
-            memory: Memory::Unread,
-        };
+        let before = before("wlc", &list);
         let rule = |before: &Before<'_>, choice| explain(before, choice).rule;
         for choice in [Choice::Took(0), Choice::Unknown] {
             assert!(!rule(&before, choice).contains("but"), "{choice:?}");

@@ -97,38 +97,16 @@ pub(super) fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationS
 mod tests {
     use super::super::{
         Before, Choice, Memory, explain,
-        given::{overloaded, state, winner},
+        given::{before, overloaded, state, winner},
     };
-
-    #[test]
-    fn least_connections_count_active_ones_256_times() {
-        let list = [
-            state(1, 1, 0),
-            state(1, 0, 255),
-            state(9, 0, 254),
-            state(9, 0, 254),
-        ];
-        assert_eq!(
-            winner("lc", &list, Memory::Unread),
-            Some(2),
-            "of equals the first"
-        );
-        assert_eq!(
-            winner("lc", &[state(0, 0, 0), state(1, 9, 9)], Memory::Unread),
-            Some(1)
-        );
-    }
 
     #[test]
     fn no_state_is_too_great_for_a_cost() {
         let list = [state(i32::MAX as u32, u32::MAX, u32::MAX), state(1, u32::MAX, 0)];
         for scheduler in ["lc", "wlc", "sed", "nq", "lblc"] {
             let before = Before {
-                scheduler,
-                list: &list,
-                more: 0,
                 total_connections: true,
-                memory: Memory::Unread,
+                ..before(scheduler, &list)
             };
             let costs = explain(&before, Choice::Unknown).list;
             assert!(
@@ -166,25 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn weighted_least_connections_divide_by_the_weight_without_rounding() {
-        let list = [state(3, 1, 0), state(2, 0, 170), state(70_000, 99, 0)];
-        assert_eq!(winner("wlc", &list, Memory::Unread), Some(2));
-        assert_eq!(
-            winner("wlc", &list[..2], Memory::Unread),
-            Some(1),
-            "85 against 85 and a third"
-        );
-    }
-
-    #[test]
     fn a_kernel_that_keeps_totals_counts_active_ones_once_more() {
         let list = [state(1, 1, 0), state(1, 0, 257)];
         let before = Before {
-            scheduler: "wlc",
-            list: &list,
-            more: 0,
             total_connections: true,
-            memory: Memory::Unread,
+            ..before("wlc", &list)
         };
         let explained = explain(&before, Choice::Took(1));
         assert_eq!(
@@ -200,31 +164,43 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_expected_delay_counts_the_connection_to_come() {
-        assert_eq!(
-            winner("sed", &[state(1, 0, 0), state(3, 1, 0)], Memory::Unread),
-            Some(1)
-        );
-        assert_eq!(
-            winner("nq", &[state(1, 0, 0), state(3, 1, 0)], Memory::Unread),
-            Some(0),
-            "an idle one first"
-        );
-        assert_eq!(
-            winner("nq", &[state(1, 1, 0), state(3, 1, 0)], Memory::Unread),
-            Some(1)
-        );
-    }
-
-    #[test]
-    fn failover_goes_by_weight_and_overflow_by_what_it_holds() {
-        let list = [state(1, 0, 0), state(5, 6, 0), overloaded(state(9, 0, 0))];
-        assert_eq!(winner("fo", &list, Memory::Unread), Some(1));
-        assert_eq!(winner("ovf", &list, Memory::Unread), Some(0));
-        assert_eq!(
-            winner("ovf", &[state(5, 5, 0)], Memory::Unread),
-            Some(0),
-            "equal is not above"
-        );
+    fn each_rule_takes_what_the_kernels_takes() {
+        let (idle, light, heavy) = (state(1, 0, 0), state(1, 1, 0), state(3, 1, 0));
+        let least = [light, state(1, 0, 255), state(9, 0, 254), state(9, 0, 254)];
+        let weighted = [state(3, 1, 0), state(2, 0, 170), state(70_000, 99, 0)];
+        let failover = [idle, state(5, 6, 0), overloaded(state(9, 0, 0))];
+        for (scheduler, list, expected, why) in [
+            (
+                "lc",
+                &least[..],
+                2,
+                "active ones count 256 times; of equals the first",
+            ),
+            (
+                "lc",
+                &[state(0, 0, 0), state(1, 9, 9)],
+                1,
+                "a drained one takes none",
+            ),
+            ("wlc", &weighted, 2, "the load is divided by the weight"),
+            (
+                "wlc",
+                &weighted[..2],
+                1,
+                "without rounding: 85 against 85 and a third",
+            ),
+            ("sed", &[idle, heavy], 1, "the connection to come counts"),
+            ("nq", &[idle, heavy], 0, "an idle one first"),
+            ("nq", &[light, heavy], 1, "none is idle"),
+            ("fo", &failover, 1, "by weight, but for an overloaded one"),
+            ("ovf", &failover, 0, "active connections above the weight"),
+            ("ovf", &[state(5, 5, 0)], 0, "equal is not above"),
+        ] {
+            assert_eq!(
+                winner(scheduler, list, Memory::Unread),
+                Some(expected),
+                "{scheduler}: {why}"
+            );
+        }
     }
 }

@@ -26,13 +26,21 @@ pub(super) fn overloaded(state: DestinationState) -> DestinationState {
     }
 }
 
-pub(super) fn winner(scheduler: &str, list: &[DestinationState], memory: Memory) -> Option<usize> {
-    let before = Before {
+/// All destinations in sight, no memory, and a kernel that keeps no totals.
+pub(super) fn before<'a>(scheduler: &'a str, list: &'a [DestinationState]) -> Before<'a> {
+    Before {
         scheduler,
         list,
         more: 0,
         total_connections: false,
+        memory: Memory::Unread,
+    }
+}
+
+pub(super) fn winner(scheduler: &str, list: &[DestinationState], memory: Memory) -> Option<usize> {
+    let before = Before {
         memory,
+        ..before(scheduler, list)
     };
     explain(&before, Choice::Unknown).computed
 }
