@@ -8,22 +8,20 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build, kernel_tests,
+    build,
     lab::{
-        Added, emulator,
+        self, emulator,
         guest::Topology,
-        initramfs::Load,
         kernel::{self, Kernel},
         mirror::{self, Apt, BOOKWORM},
-        ports::Streams,
-        qemu::{Boot, Processors},
+        ports::{Printed, Streams},
+        run::{Processors, Run},
         series::Series,
     },
     needs::{self, Purpose},
@@ -37,7 +35,7 @@ use report::Report;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The kernel; repeatable
-    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    #[arg(long, value_name = "SERIES", default_values_t = [Series::usual()])]
     kernel: Vec<Series>,
     /// A table as services x real servers of each; repeatable
     #[arg(long, value_name = "SERVICESxSERVERS", value_parser = table,
@@ -74,6 +72,14 @@ impl Args {
             (false, false) => Processors::Counted,
         }
     }
+
+    fn run(&self, kernel: &Kernel, command: &[&str]) -> Run {
+        Run {
+            memory: MEMORY,
+            processors: self.processors(),
+            ..Run::new(kernel.clone(), Duration::from_secs(self.timeout), command)
+        }
+    }
 }
 
 fn table(text: &str) -> Result<String, String> {
@@ -90,14 +96,8 @@ const MEMORY: u32 = 4000;
 
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    needs::ensure(
-        &workspace,
-        &[Purpose::Build, Purpose::Lab, Purpose::Bench],
-        args.needs,
-    )?;
-    build::program(args.needs)?;
-    let binary = kernel_tests::compile(&workspace, "bench", "lab")?;
+    let workspace = lab::ready(&[Purpose::Bench], args.needs)?;
+    let binary = build::for_lab(&workspace, "bench", "lab")?;
     let exporter = exporter(&workspace)?;
     let mut report = Report::new(args.processors(), &emulator::ensure(&workspace.lab())?)?;
     let outcome = measure(args, &workspace, &binary, &exporter, &mut report);
@@ -119,25 +119,19 @@ fn measure(
     for series in &args.kernel {
         let kernel = kernel::ensure(&workspace.lab(), series, false)?;
         say(&format!("a gather beside others, on {}", kernel.version));
-        let mut command = vec![
-            "/root/bench".to_owned(),
-            "--rounds".to_owned(),
-            args.rounds.to_string(),
-        ];
-        command.extend(["--exporter", "/root/exporter"].map(str::to_owned));
-        command.extend(args.table.iter().cloned());
-        let load = Load {
-            topology: Topology::Empty,
-            command,
-            added: vec![added(binary, "/root/bench"), added(exporter, "/root/exporter")],
-        };
-        let (printed, outcome) = boot(workspace, &kernel, args, &load);
+        let rounds = args.rounds.to_string();
+        let mut command = vec!["/root/bench", "--rounds", &rounds, "--exporter", "/root/exporter"];
+        command.extend(args.table.iter().map(String::as_str));
+        let run = args
+            .run(&kernel, &command)
+            .add(binary, "/root/bench")
+            .add(exporter, "/root/exporter");
+        let (printed, outcome) = boot(workspace, &run);
         report.gathers(&kernel.version, &printed)?;
         outcome?;
         if !args.no_path {
             say(&format!("the path of a new connection, on {}", kernel.version));
-            let load = path(workspace, binary)?;
-            let (printed, outcome) = boot(workspace, &kernel, args, &load);
+            let (printed, outcome) = boot(workspace, &path(args, workspace, &kernel, binary)?);
             report.path(&kernel.version, &printed)?;
             outcome?;
         }
@@ -145,51 +139,35 @@ fn measure(
     Ok(())
 }
 
-fn added(host: &Path, guest: &str) -> Added {
-    Added {
-        host: host.to_owned(),
-        guest: guest.to_owned(),
-    }
-}
-
 /// The script of `tests/cost`, with what it takes along.
-fn path(workspace: &Workspace, binary: &Path) -> Result<Load> {
-    let mut load = Load {
-        topology: Topology::Basic,
-        command: ["bash", "/root/measure.sh"].map(str::to_owned).to_vec(),
-        added: vec![added(binary, "/root/bench")],
-    };
+fn path(args: &Args, workspace: &Workspace, kernel: &Kernel, binary: &Path) -> Result<Run> {
     let bpftrace = process::find("bpftrace").context("no bpftrace on this machine")?;
-    load.added.push(added(&bpftrace, "/root/bpftrace"));
+    let mut run = Run {
+        topology: Topology::Basic,
+        ..args.run(kernel, &["bash", "/root/measure.sh"])
+    }
+    .add(binary, "/root/bench")
+    .add(&bpftrace, "/root/bpftrace");
     for file in fs::read_dir(workspace.root.join("ipvs-observer/tests/cost"))? {
         let file = file?;
-        let guest = format!("/root/{}", file.file_name().to_string_lossy());
-        load.added.push(added(&file.path(), &guest));
+        run = run.add(
+            &file.path(),
+            &format!("/root/{}", file.file_name().to_string_lossy()),
+        );
     }
-    Ok(load)
+    Ok(run)
 }
 
 /// Runs a command in the lab and returns the lines that it printed, whatever became of it; what it says on stderr is
 /// passed on.
-fn boot(workspace: &Workspace, kernel: &Kernel, args: &Args, load: &Load) -> (String, Result<()>) {
+fn boot(workspace: &Workspace, run: &Run) -> (String, Result<()>) {
     let printed = Printed::default();
-    let boot = Boot {
-        memory: MEMORY,
-        processors: args.processors(),
-        ..Boot::new(kernel.clone(), Duration::from_secs(args.timeout))
-    };
     let streams = Streams {
-        stdin: Box::new(io::empty()),
         stdout: Box::new(printed.clone()),
-        ..Streams::own()
+        ..Streams::output()
     };
-    let outcome = boot
-        .run(workspace, load, streams, || {})
-        .and_then(|status| match status {
-            0 => Ok(()),
-            _ => bail!("the measurement in the lab ended with status {status}"),
-        });
-    let bytes = printed.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = run.succeed(workspace, streams, "the measurement in the lab");
+    let bytes = printed.bytes();
     let text = String::from_utf8_lossy(&bytes);
     // A guest that goes down may do so within a line.
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
@@ -215,22 +193,6 @@ fn exporter(workspace: &Workspace) -> Result<PathBuf> {
         bail!("the package {EXPORTER} has no {}", program.display());
     }
     Ok(program)
-}
-
-/// What a guest printed.
-#[derive(Clone, Default)]
-struct Printed(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Printed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        printed.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

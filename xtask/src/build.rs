@@ -4,11 +4,12 @@ use std::{
     fs::{self, File},
     io::{self, IsTerminal},
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     time::SystemTime,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::{
     needs::{self, Purpose},
@@ -96,6 +97,36 @@ pub(crate) fn program(args: needs::Install) -> Result<PathBuf> {
     Ok(workspace.program())
 }
 
+/// Compiles a target of the program's package that needs the lab, and returns where it is. `kind`: test or bench.
+pub(crate) fn for_lab(workspace: &Workspace, kind: &str, target: &str) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    if kind == "test" {
+        cargo.args(["test", "--no-run"]);
+    } else {
+        cargo.arg("build");
+    }
+    cargo
+        .args(["--quiet", "--release", "-p", "ipvs-observer"])
+        .args([&format!("--{kind}"), target, "--features", "lab-tests"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit());
+    let output = cargo.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("the {kind} `{target}` does not compile");
+    }
+    executable(&String::from_utf8_lossy(&output.stdout), target)
+        .with_context(|| format!("cargo named no binary of the {kind} `{target}`"))
+}
+
+/// The binary's path out of cargo's messages.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == target)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
 /// Builds, then runs the program as root on this machine; its exit is this task's.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let program = program(args.needs)?;
@@ -150,4 +181,19 @@ fn newest(folder: &Path) -> Result<SystemTime> {
         newest = newest.max(modified);
     }
     Ok(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_binary_is_found_among_cargos_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ipvs-observer\"},\"executable\":\"/t/program\"}\n\
+                        not json\n\
+                        {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kernel\"},\"executable\":\"/t/kernel-1\"}\n";
+        assert_eq!(executable(messages, "kernel"), Some(PathBuf::from("/t/kernel-1")));
+        assert_eq!(executable(messages, "another"), None);
+        assert_eq!(executable("", "kernel"), None);
+    }
 }

@@ -62,30 +62,34 @@ struct Parts<'a> {
 
 /// The verb: makes both and says where they are.
 pub(crate) fn make(args: &Args) -> Result<()> {
-    let packages = packages(args.needs)?;
+    let workspace = Workspace::find()?;
+    let mut purposes = vec![Purpose::Build, Purpose::Package];
+    if args.test {
+        purposes.extend([Purpose::Lab, Purpose::Debian]);
+    }
+    needs::ensure(&workspace, &purposes, args.needs)?;
+    let packages = packages(&workspace, args.needs)?;
     for path in [&packages.deb, &packages.tarball] {
         say(&format!("{}", path.display()));
     }
     if args.test {
-        package::live(&packages, args.needs)?;
+        package::live(&workspace, &packages.deb, &packages.tarball)?;
     }
     Ok(())
 }
 
 /// Makes both packages and their checksums.
-pub(crate) fn packages(args: needs::Install) -> Result<Packages> {
-    let workspace = Workspace::find()?;
-    needs::ensure(&workspace, &[Purpose::Build, Purpose::Package], args)?;
+pub(crate) fn packages(workspace: &Workspace, args: needs::Install) -> Result<Packages> {
     build::ebpf(args)?;
     let programs = step("building the programs of the packages", || {
-        programs::build(&workspace)
+        programs::build(workspace)
     })?;
-    let epoch = epoch(&workspace)?;
+    let epoch = epoch(workspace)?;
     let parts = Parts {
         pages: pages(&programs.portable, epoch)?,
         completions: completions(&programs.portable)?,
-        licences: licences::text(&workspace)?,
-        workspace: &workspace,
+        licences: licences::text(workspace)?,
+        workspace,
         programs,
         epoch,
     };

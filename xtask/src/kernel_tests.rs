@@ -6,18 +6,20 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    path::Path,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
-
 use crate::{
-    lab::{Added, guest::Topology, initramfs::Load, kernel, ports::Streams, qemu::Boot, series::Series},
+    build,
+    lab::{
+        kernel,
+        ports::{Printed, Streams},
+        run::{MEMORY, Run},
+        series::Series,
+    },
     outcome::Outcome,
     progress::say,
     workspace::Workspace,
@@ -28,16 +30,15 @@ pub(crate) const TARGET: &str = "kernel";
 /// Tests of the program's own patience, the same on any kernel: they run on the lab's usual one.
 const ONCE: &str = "once::";
 /// Where the guest has it.
-const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
-/// MiB of the guest, and what qemu takes beside it.
-const MEMORY: u32 = 1500;
+pub(crate) const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
+/// MiB that qemu takes beside the guest's.
 const OVERHEAD: u64 = 300;
 
 /// Compiles the tests and runs them on each kernel; an outcome for the compilation and one per kernel.
 pub(crate) fn run(workspace: &Workspace, kernels: &[Series], limit: Duration) -> Vec<Outcome> {
     println!("== kernel tests");
     let started = Instant::now();
-    let binary = match compile(workspace, "test", TARGET) {
+    let binary = match build::for_lab(workspace, "test", TARGET) {
         Ok(binary) => binary,
         Err(error) => return vec![Outcome::of("kernel tests, compiled", || Err(error))],
     };
@@ -79,36 +80,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Compiles a target of the program's package that needs the lab, and returns where it is. `kind`: test or bench.
-pub(crate) fn compile(workspace: &Workspace, kind: &str, target: &str) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo();
-    if kind == "test" {
-        cargo.args(["test", "--no-run"]);
-    } else {
-        cargo.arg("build");
-    }
-    cargo
-        .args(["--quiet", "--release", "-p", "ipvs-observer"])
-        .args([&format!("--{kind}"), target, "--features", "lab-tests"])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit());
-    let output = cargo.output().context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("the {kind} `{target}` does not compile");
-    }
-    executable(&String::from_utf8_lossy(&output.stdout), target)
-        .with_context(|| format!("cargo named no binary of the {kind} `{target}`"))
-}
-
-/// The binary's path out of cargo's messages.
-fn executable(messages: &str, target: &str) -> Option<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == target)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-}
-
 /// How many guests may run beside each other.
 fn at_once(kernels: usize) -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -135,19 +106,26 @@ fn on_kernel(workspace: &Workspace, series: &Series, binary: &Path, limit: Durat
     let started = Instant::now();
     let printed = Printed::default();
     let (version, result) = match kernel::ensure(&workspace.lab(), series, false) {
-        Ok(kernel) => (
-            kernel.version.clone(),
-            boot(workspace, series, Boot::new(kernel, limit), binary, &printed),
-        ),
+        Ok(kernel) => (kernel.version.clone(), {
+            let mut run = Run::new(kernel, limit, &[GUEST_PATH, "--test-threads=1"]).add(binary, GUEST_PATH);
+            if !series.is_usual() {
+                run.command.extend(["--skip", ONCE].map(str::to_owned));
+            }
+            let streams = Streams {
+                stdout: Box::new(printed.clone()),
+                stderr: Box::new(printed.clone()),
+                ..Streams::output()
+            };
+            run.succeed(workspace, streams, "the tests")
+        }),
         Err(error) => ("none".to_owned(), Err(error)),
     };
     let stage = format!("kernel {series} ({version})");
     // One writer at a time, so that the kernels' lines do not mix.
     let mut out = io::stdout().lock();
-    let text = lock(&printed.0);
     // Stdout gone is noticed at the summary.
     let _ = writeln!(out, "\n== {stage}")
-        .and_then(|()| out.write_all(&text))
+        .and_then(|()| out.write_all(&printed.bytes()))
         .and_then(|()| out.flush());
     drop(out);
     Outcome {
@@ -156,63 +134,9 @@ fn on_kernel(workspace: &Workspace, series: &Series, binary: &Path, limit: Durat
     }
 }
 
-fn boot(workspace: &Workspace, series: &Series, boot: Boot, binary: &Path, printed: &Printed) -> Result<()> {
-    let boot = Boot {
-        memory: MEMORY,
-        ..boot
-    };
-    let mut command = [GUEST_PATH, "--test-threads=1"].map(str::to_owned).to_vec();
-    if !series.is(6, 12) {
-        command.extend(["--skip", ONCE].map(str::to_owned));
-    }
-    let load = Load {
-        topology: Topology::Empty,
-        command,
-        added: vec![Added {
-            host: binary.to_owned(),
-            guest: GUEST_PATH.to_owned(),
-        }],
-    };
-    let output = || Box::new(printed.clone());
-    let streams = Streams {
-        stdin: Box::new(io::empty()),
-        stdout: output(),
-        stderr: output(),
-    };
-    match boot.run(workspace, &load, streams, || {})? {
-        0 => Ok(()),
-        status => bail!("the tests ended with status {status}"),
-    }
-}
-
-/// What a guest printed on both streams, in the order it came.
-#[derive(Clone, Default)]
-struct Printed(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Printed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_test_binary_is_found_among_cargos_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ipvs-observer\"},\"executable\":\"/t/program\"}\n\
-                        not json\n\
-                        {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kernel\"},\"executable\":\"/t/kernel-1\"}\n";
-        assert_eq!(executable(messages, TARGET), Some(PathBuf::from("/t/kernel-1")));
-        assert_eq!(executable(messages, "another"), None);
-        assert_eq!(executable("", TARGET), None);
-    }
 
     #[test]
     fn available_memory_is_read_in_mib() {

@@ -4,23 +4,22 @@
 //! system is an initramfs made for the run, and the guest has no network device.
 
 mod archive;
+mod cache;
 mod debian;
 pub(crate) mod emulator;
 pub(crate) mod guest;
-pub(crate) mod initramfs;
+mod initramfs;
 pub(crate) mod kernel;
 pub(crate) mod mirror;
 mod modules;
 pub(crate) mod ports;
-pub(crate) mod qemu;
+mod qemu;
+pub(crate) mod run;
 pub(crate) mod series;
-mod sources;
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
     process::ExitCode,
-    str::FromStr,
     time::Duration,
 };
 
@@ -33,6 +32,8 @@ use crate::{
     workspace::Workspace,
 };
 use guest::Topology;
+use ports::Streams;
+use run::{Added, Processors, Run, Userland};
 use series::Series;
 
 /// The kernels that `test` proves everything on.
@@ -48,14 +49,14 @@ pub(crate) fn matrix() -> Vec<Series> {
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The kernel: a series as in `6.12`, or `7` for the newest 7.x
-    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    #[arg(long, value_name = "SERIES", default_value_t = Series::usual())]
     kernel: Series,
     /// What is set up before the command: a director with a client and two real servers, or nothing at all
     #[arg(long, value_enum, default_value_t = Topology::Basic)]
     topology: Topology,
     /// What the guest's programs are: the host's tools, or a Debian with systemd as its first process
-    #[arg(long, value_enum, default_value_t = initramfs::Userland::Tools)]
-    userland: initramfs::Userland,
+    #[arg(long, value_enum, default_value_t = Userland::Tools)]
+    userland: Userland,
     /// A file to take along; into /root unless a path is given. A program brings its libraries
     #[arg(long, value_name = "HOSTFILE[:GUESTPATH]")]
     add: Vec<Added>,
@@ -87,40 +88,27 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
-/// A file of the host and where the guest has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Added {
-    /// The file on the host.
-    pub(crate) host: PathBuf,
-    /// Its absolute path in the guest.
-    pub(crate) guest: String,
+impl Args {
+    fn processors(&self) -> Processors {
+        match (self.kvm, self.count_instructions, self.side_by_side) {
+            (true, _, _) => Processors::Kvm,
+            (_, true, _) => Processors::Counted,
+            (_, _, true) => Processors::ThreadEach,
+            _ => Processors::OneThread,
+        }
+    }
 }
 
-impl FromStr for Added {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, guest) = match text.rsplit_once(':') {
-            Some((host, guest)) => (host, guest.to_owned()),
-            None => (text, String::new()),
-        };
-        let host = PathBuf::from(host);
-        let name = host.file_name().map(|name| name.to_string_lossy().into_owned());
-        let Some(name) = name else {
-            return Err(format!("`{text}` names no file"));
-        };
-        let guest = match guest.as_str() {
-            "" => format!("/root/{name}"),
-            path if !path.starts_with('/') => {
-                return Err(format!(
-                    "the guest's path must be absolute, as in {name}:/root/{name}"
-                ));
-            }
-            path if path.ends_with('/') => format!("{path}{name}"),
-            path => path.to_owned(),
-        };
-        Ok(Self { host, guest })
-    }
+/// A tree with the program built, on a machine that has what the lab and `more` need.
+pub(crate) fn ready(more: &[Purpose], install: needs::Install) -> Result<Workspace> {
+    let workspace = Workspace::find()?;
+    needs::ensure(
+        &workspace,
+        &[&[Purpose::Build, Purpose::Lab], more].concat(),
+        install,
+    )?;
+    build::program(install)?;
+    Ok(workspace)
 }
 
 /// The verb: builds, boots, runs; the command's exit is the task's.
@@ -131,47 +119,38 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
             "without a command the lab is a shell and needs a terminal: give one, as in `cargo xtask lab -- ipvsadm -ln`"
         );
     }
-    let workspace = Workspace::find()?;
-    let mut purposes = vec![Purpose::Lab];
-    if args.userland == initramfs::Userland::Debian {
-        purposes.push(Purpose::Debian);
-    }
-    needs::ensure(&workspace, &purposes, args.needs)?;
-    if !args.no_build {
-        build::program(args.needs)?;
-    }
+    let more: &[Purpose] = match args.userland {
+        Userland::Tools => &[],
+        Userland::Debian => &[Purpose::Debian],
+    };
+    let workspace = if args.no_build {
+        let workspace = Workspace::find()?;
+        needs::ensure(&workspace, &[&[Purpose::Lab], more].concat(), args.needs)?;
+        workspace
+    } else {
+        ready(more, args.needs)?
+    };
     let kernel = kernel::ensure(&workspace.lab(), &args.kernel, args.refresh)?;
-    let boot = qemu::Boot {
+    let run = Run {
         memory: args.memory,
         userland: args.userland,
-        processors: if args.kvm {
-            qemu::Processors::Kvm
-        } else if args.count_instructions {
-            qemu::Processors::Counted
-        } else if args.side_by_side {
-            qemu::Processors::ThreadEach
-        } else {
-            qemu::Processors::OneThread
-        },
-        ..qemu::Boot::new(kernel, Duration::from_secs(args.timeout))
-    };
-    let load = initramfs::Load {
+        processors: args.processors(),
         topology: args.topology,
-        command: args.command.clone(),
         added: args.add.clone(),
+        ..Run::new(kernel, Duration::from_secs(args.timeout), &args.command)
     };
     if interactive {
-        return boot.shell(&workspace, &load);
+        return run.shell(&workspace);
     }
     let spinner = io::stderr()
         .is_terminal()
-        .then(|| progress::spinner(&format!("booting {}", boot.kernel.version)));
+        .then(|| progress::spinner(&format!("booting {}", run.kernel.version)));
     let started = move || {
         if let Some(spinner) = &spinner {
             spinner.finish_and_clear();
         }
     };
-    let status = boot.run(&workspace, &load, ports::Streams::own(), started)?;
+    let status = run.status(&workspace, Streams::own(), started)?;
     Ok(ExitCode::from(status))
 }
 
@@ -179,26 +158,9 @@ pub(crate) fn command(args: &Args) -> Result<ExitCode> {
 mod tests {
     use super::*;
 
-    fn added(text: &str) -> (String, String) {
-        let added: Added = text.parse().unwrap();
-        (added.host.display().to_string(), added.guest)
-    }
-
     #[test]
-    fn an_added_file_goes_to_roots_home_or_where_it_is_told() {
-        assert_eq!(added("a/b.txt"), ("a/b.txt".into(), "/root/b.txt".into()));
-        assert_eq!(added("a/b:/usr/bin/c"), ("a/b".into(), "/usr/bin/c".into()));
-        assert_eq!(added("a/b:/tmp/"), ("a/b".into(), "/tmp/b".into()));
-    }
-
-    #[test]
-    fn the_whole_matrix_is_tested() {
+    fn the_whole_matrix_is_tested_and_the_usual_kernel_is_in_it() {
         assert_eq!(matrix().len(), MATRIX.len());
-    }
-
-    #[test]
-    fn a_relative_path_in_the_guest_is_refused_with_an_example() {
-        let error = "a/b:c".parse::<Added>().unwrap_err();
-        assert!(error.contains("b:/root/b"), "{error}");
+        assert!(matrix().contains(&Series::usual()));
     }
 }

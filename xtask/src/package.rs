@@ -1,75 +1,44 @@
 //! The packages, tried: lived with on a Debian with systemd, in the lab.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
-    dist::Packages,
     lab::{
-        Added,
-        guest::Topology,
-        initramfs::{Load, Userland},
         kernel,
         ports::Streams,
-        qemu::Boot,
+        run::{Run, Userland},
+        series::Series,
     },
-    needs::{self, Purpose},
     process,
     workspace::Workspace,
 };
 
-/// Debian 12 has it in its backports.
-pub(crate) const KERNEL: &str = "6.12";
 const SCRIPT: &str = include_str!("package/life.sh");
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Goes with the packages through everything that a machine does to them.
-pub(crate) fn live(packages: &Packages, args: needs::Install) -> Result<()> {
-    let workspace = Workspace::find()?;
-    needs::ensure(&workspace, &[Purpose::Lab, Purpose::Debian], args)?;
+/// Goes with the Debian package and the tarball through everything that a machine does to them.
+pub(crate) fn live(workspace: &Workspace, deb: &Path, tarball: &Path) -> Result<()> {
     let folder = workspace.target.join("dist-tree");
     let script = folder.join("life.sh");
     fs::write(&script, SCRIPT)?;
-    let program = unpacked(&packages.tarball, &folder)?;
-    let kernel = kernel::ensure(
-        &workspace.lab(),
-        &KERNEL.parse().map_err(anyhow::Error::msg)?,
-        false,
-    )?;
-    let load = Load {
-        topology: Topology::Empty,
-        command: ["bash", "/root/life.sh", "/root/package.deb", "/root/static"]
-            .map(str::to_owned)
-            .to_vec(),
-        added: [
-            (&script, "/root/life.sh"),
-            (&packages.deb, "/root/package.deb"),
-            (&program, "/root/static"),
-        ]
-        .map(|(host, guest)| Added {
-            host: host.clone(),
-            guest: guest.to_owned(),
-        })
-        .to_vec(),
-    };
-    let streams = Streams {
-        stdin: Box::new(io::empty()),
-        ..Streams::own()
-    };
-    let boot = Boot {
+    let program = unpacked(tarball, &folder)?;
+    let kernel = kernel::ensure(&workspace.lab(), &Series::usual(), false)?;
+    let command = ["bash", "/root/life.sh", "/root/package.deb", "/root/static"];
+    let run = Run {
         userland: Userland::Debian,
-        ..Boot::new(kernel, LIMIT)
+        ..Run::new(kernel, LIMIT, &command)
+            .add(&script, "/root/life.sh")
+            .add(deb, "/root/package.deb")
+            .add(&program, "/root/static")
     };
-    match boot.run(&workspace, &load, streams, || {})? {
-        0 => Ok(()),
-        status => bail!("the package's life ended with status {status}"),
-    }
+    run.succeed(workspace, Streams::output(), "the package's life")
 }
 
 /// The program of the tarball, as it comes out of it.

@@ -4,30 +4,25 @@
 //! seed. The same, for two minutes, is a stage of `test`.
 
 use std::{
-    io,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
-    build, kernel_tests,
+    build,
+    kernel_tests::{GUEST_PATH, TARGET},
     lab::{
-        Added,
-        guest::Topology,
-        initramfs::Load,
-        kernel,
+        self, kernel,
         ports::Streams,
-        qemu::{Boot, Processors},
+        run::{Processors, Run},
         series::Series,
     },
     needs::{self, Purpose},
     workspace::Workspace,
 };
 
-/// Where the guest has the tests.
-const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
 /// The test, by what its name begins with.
 const TEST: &str = "soak::";
 /// What it takes beside its time: booting, waiting for what is under way, and the end.
@@ -47,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// The kernel: one from 6.1 on, for the oldest of the matrix tells nothing by service
-    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    #[arg(long, value_name = "SERIES", default_value_t = Series::usual())]
     kernel: Series,
     /// Let the guest's two processors run at the same time, a thread each: what races shows sooner
     #[arg(long)]
@@ -58,13 +53,7 @@ pub(crate) struct Args {
 
 /// The verb.
 pub(crate) fn command(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    needs::ensure(
-        &workspace,
-        &[Purpose::Build, Purpose::Lab, Purpose::Test],
-        args.needs,
-    )?;
-    build::program(args.needs)?;
+    let workspace = lab::ready(&[Purpose::Test], args.needs)?;
     let seed = args.seed.unwrap_or_else(another);
     let processors = if args.side_by_side {
         Processors::ThreadEach
@@ -80,11 +69,6 @@ pub(crate) fn stage(workspace: &Workspace, series: &Series) -> Result<()> {
     run(workspace, series, Processors::OneThread, IN_TEST, SEED_IN_TEST)
 }
 
-/// The kernel of these on which the stage is made.
-pub(crate) fn kernel_of(kernels: &[Series]) -> Option<&Series> {
-    kernels.iter().find(|series| series.is(6, 12))
-}
-
 fn run(
     workspace: &Workspace,
     series: &Series,
@@ -92,33 +76,18 @@ fn run(
     minutes: u64,
     seed: u64,
 ) -> Result<()> {
-    let tests = kernel_tests::compile(workspace, "test", kernel_tests::TARGET)?;
+    let tests = build::for_lab(workspace, "test", TARGET)?;
     let kernel = kernel::ensure(&workspace.lab(), series, false)?;
     println!("kernel {}, {minutes} minutes, seed {seed}", kernel.version);
-    let load = Load {
-        topology: Topology::Empty,
-        command: words(minutes, seed),
-        added: vec![Added {
-            host: tests,
-            guest: GUEST_PATH.to_owned(),
-        }],
-    };
-    let streams = Streams {
-        stdin: Box::new(io::empty()),
-        ..Streams::own()
-    };
     let limit = Duration::from_secs(60 * minutes) + BESIDE;
-    let boot = Boot {
+    let run = Run {
         processors,
-        ..Boot::new(kernel, limit)
+        ..Run::new(kernel, limit, &words(minutes, seed)).add(&tests, GUEST_PATH)
     };
-    match boot.run(workspace, &load, streams, || {})? {
-        0 => Ok(()),
-        status => bail!(
-            "the long run ended with status {status}; again: cargo xtask soak --kernel {series} --minutes {minutes} \
-             --seed {seed}"
-        ),
-    }
+    run.succeed(workspace, Streams::output(), "the long run")
+        .with_context(|| {
+            format!("again: cargo xtask soak --kernel {series} --minutes {minutes} --seed {seed}")
+        })
 }
 
 fn words(minutes: u64, seed: u64) -> Vec<String> {
@@ -147,11 +116,5 @@ mod tests {
         let words = words(7, 42);
         assert_eq!(words[..3], ["env", "IPVS_SOAK_MINUTES=7", "IPVS_SOAK_SEED=42"]);
         assert!(words.contains(&"--ignored".to_owned()));
-    }
-
-    #[test]
-    fn it_is_a_stage_on_one_kernel_of_the_matrix() {
-        assert!(kernel_of(&crate::lab::matrix()).is_some());
-        assert!(kernel_of(&["7".parse().unwrap()]).is_none());
     }
 }

@@ -82,9 +82,11 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
             args.kernel.clone()
         };
         // On one kernel: what the others do differently has tests of its own.
-        if kernels.iter().any(|series| series.to_string() == package::KERNEL) {
+        let usual = kernels.iter().find(|series| series.is_usual());
+        if usual.is_some() {
             outcomes.push(stage("package", || {
-                package::live(&dist::packages(args.needs)?, args.needs)
+                let packages = dist::packages(&workspace, args.needs)?;
+                package::live(&workspace, &packages.deb, &packages.tarball)
             }));
         }
         outcomes.extend(kernel_tests::run(
@@ -92,12 +94,10 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
             &kernels,
             Duration::from_secs(args.timeout),
         ));
-        if let Some(series) = soak::kernel_of(&kernels) {
+        if let Some(series) = usual {
             outcomes.push(stage("a long run, for two minutes", || {
                 soak::stage(&workspace, series)
             }));
-        }
-        if let Some(series) = end_to_end::kernel_of(&kernels) {
             outcomes.push(stage("end to end, with InfluxDB and dashboard", || {
                 end_to_end::run(&workspace, series, Duration::from_secs(args.timeout))
             }));

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::lab::{emulator::Emulator, qemu::Processors};
+use crate::lab::{emulator::Emulator, run::Processors};
 
 /// The way that the others are held against.
 const FLOOR: &str = "raw dump";

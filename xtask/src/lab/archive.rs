@@ -1,5 +1,4 @@
-//! Cpio archives in the "newc" format, which the kernel unpacks as its first file system: writing them, and
-//! naming and replacing those that are cached.
+//! Cpio archives in the "newc" format, which the kernel unpacks as its first file system.
 //!
 //! Written here rather than by cpio(1): no folder has to be staged, and everything belongs to root
 //! without anybody being root.
@@ -8,7 +7,6 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
     path::Path,
 };
@@ -116,31 +114,6 @@ impl<W: Write> Archive<W> {
         self.written += fill;
         Ok(())
     }
-}
-
-/// A name for a state: equal states, equal names, on this machine and with this build of xtask.
-pub(crate) fn hash(state: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    state.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Puts a finished archive in its place and removes those of its kind that it succeeds.
-pub(crate) fn replace(fresh: &Path, path: &Path, kind: &str) -> Result<()> {
-    fs::rename(fresh, path)?;
-    let folder = path.parent().context("an archive is in no folder")?;
-    for entry in fs::read_dir(folder)? {
-        let other = entry?.path();
-        let name = other
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name.starts_with(kind) && other.extension().is_some_and(|end| end == "cpio") && other != path {
-            fs::remove_file(other)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

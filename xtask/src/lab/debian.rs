@@ -1,17 +1,17 @@
 //! A small Debian with systemd for the guest, made by mmdebstrap from the mirror that the lab's kernels come from.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Result;
 
 use super::{
-    archive,
+    cache,
     mirror::{self, BOOKWORM, Suites},
 };
-use crate::{process, progress::step};
+use crate::process;
 
 /// The release that packages are made for.
 const SUITES: Suites = BOOKWORM;
@@ -21,38 +21,32 @@ const PACKAGES: &str = "systemd,kmod,passwd,iproute2,ipvsadm,procps,socat";
 const SLIM: &str =
     r#"rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/* "$1"/var/lib/apt/lists/*"#;
 
-/// The archive of its files, made if it is not there.
+/// The archive of its files, made if it is not there. The caller holds the cache's lock.
 pub(crate) fn packed(lab: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(lab)?;
-    let lock = File::create(lab.join("lock"))?;
-    lock.lock()?;
-    let path = lab.join(format!(
-        "debian-{:016x}.cpio",
-        archive::hash(&(SUITES, PACKAGES, SLIM))
-    ));
-    if path.is_file() {
-        return Ok(path);
-    }
-    step("making a small Debian for the lab", || {
-        let tar = lab.join("debian.tar");
-        process::capture(
-            process::command("mmdebstrap")
-                .args(["--quiet", "--variant=essential", "--include", PACKAGES])
-                .args(["--customize-hook", SLIM])
-                .arg(SUITES[1])
-                .arg(&tar)
-                .args(mirror::sources(SUITES)?),
-        )?;
-        // Ownership and devices stay in the archives, so nobody need be root.
-        let fresh = path.with_extension("new");
-        process::capture(
-            process::command("bsdtar")
-                .args(["--format", "newc", "-cf"])
-                .arg(&fresh)
-                .arg(format!("@{}", tar.display())),
-        )?;
-        fs::remove_file(tar)?;
-        archive::replace(&fresh, &path, "debian-")
-    })?;
-    Ok(path)
+    let state = (SUITES, PACKAGES, SLIM);
+    cache::archive(
+        lab,
+        "debian",
+        state,
+        "making a small Debian for the lab",
+        |path| {
+            let tar = lab.join("debian.tar");
+            process::capture(
+                process::command("mmdebstrap")
+                    .args(["--quiet", "--variant=essential", "--include", PACKAGES])
+                    .args(["--customize-hook", SLIM])
+                    .arg(SUITES[1])
+                    .arg(&tar)
+                    .args(mirror::sources(SUITES)?),
+            )?;
+            // Ownership and devices stay in the archives, so nobody need be root.
+            process::capture(
+                process::command("bsdtar")
+                    .args(["--format", "newc", "-cf"])
+                    .arg(path)
+                    .arg(format!("@{}", tar.display())),
+            )?;
+            Ok(fs::remove_file(tar)?)
+        },
+    )
 }

@@ -6,14 +6,17 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::mirror::{self, Apt, TRIXIE};
+use super::{
+    cache,
+    mirror::{self, Apt, TRIXIE},
+};
 use crate::{process, progress::step};
 
 const PACKAGE: &str = "qemu-system-x86";
@@ -55,10 +58,7 @@ impl Emulator {
 
 /// The emulator: from the cache, or fetched if it is not there.
 pub(crate) fn ensure(lab: &Path) -> Result<Emulator> {
-    fs::create_dir_all(lab)?;
-    // One at a time may fill the cache; the lock goes with the file.
-    let lock = File::create(lab.join("lock"))?;
-    lock.lock()?;
+    let _lock = cache::lock(lab)?;
     let emulator = Emulator {
         folder: lab.join(format!("{PACKAGE}-{}", TRIXIE[1])),
     };

@@ -4,13 +4,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
 use super::{
+    cache,
     mirror::{Apt, BOOKWORM, BULLSEYE, NEWEST, Suites, unpack},
     series::{self, Series},
 };
@@ -50,10 +51,8 @@ impl Kernel {
 
 /// The kernel of a series: from the cache, or fetched if it is not there or `refresh` asks for the newest.
 pub(crate) fn ensure(lab: &Path, series: &Series, refresh: bool) -> Result<Kernel> {
+    let _lock = cache::lock(lab)?;
     fs::create_dir_all(lab.join("series"))?;
-    // One at a time may fill the cache; the lock goes with the file.
-    let lock = File::create(lab.join("lock"))?;
-    lock.lock()?;
     let resolved = lab.join("series").join(series.to_string());
     if !refresh
         && let Ok(version) = fs::read_to_string(&resolved)

@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::sources::{Source, deb822_sources, one_line_sources};
 use crate::{needs::KEYRING, process};
 
 /// Names a Debian mirror where the host's apt has none, or one that no longer carries an old suite.
@@ -153,28 +152,38 @@ pub(crate) fn sources(suites: Suites) -> Result<[String; 2]> {
     }))
 }
 
+/// One suite at one address, as apt is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    address: String,
+    /// A release's name, or one with a suffix: bookworm-security.
+    suite: String,
+}
+
+/// The sources in what `apt-get --print-uris update` prints: a line for each file it would fetch, and one of these files
+/// is each suite's list.
+fn sources_in(printed: &str) -> Vec<Source> {
+    printed
+        .lines()
+        .filter_map(|line| {
+            let address = line.strip_prefix('\'')?.split('\'').next()?;
+            let (address, suite) = address.strip_suffix("/InRelease")?.rsplit_once("/dists/")?;
+            Some(Source {
+                address: address.to_owned(),
+                suite: suite.to_owned(),
+            })
+        })
+        .collect()
+}
+
 impl Mirror {
     fn find() -> Result<Self> {
         if let Ok(address) = env::var(MIRROR_VARIABLE) {
             return Ok(Self::of_archive(&address));
         }
-        let mut sources = Vec::new();
-        let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-        if let Ok(folder) = fs::read_dir("/etc/apt/sources.list.d") {
-            files.extend(folder.flatten().map(|entry| entry.path()));
-        }
-        files.sort();
-        for file in files {
-            let Ok(text) = fs::read_to_string(&file) else {
-                continue;
-            };
-            match file.extension().and_then(|extension| extension.to_str()) {
-                Some("list") => sources.extend(one_line_sources(&text)),
-                Some("sources") => sources.extend(deb822_sources(&text)),
-                _ => {}
-            }
-        }
-        Self::of(&sources).with_context(|| {
+        // It fetches nothing, and neither root nor a lock is needed.
+        let printed = process::capture(process::command("apt-get").args(["-q", "--print-uris", "update"]))?;
+        Self::of(&sources_in(&printed)).with_context(|| {
             format!(
                 "the lab's kernels are Debian packages, and no Debian mirror is in this machine's apt \
                  configuration: {MIRROR_VARIABLE}=URL names one"
@@ -220,6 +229,21 @@ mod tests {
             address: address.into(),
             suite: suite.into(),
         }
+    }
+
+    #[test]
+    fn apts_own_sources_are_the_suites_whose_lists_it_would_fetch() {
+        let printed = "'http://mirror.test/debian/dists/bookworm/InRelease' mirror.test_debian_InRelease 0 \n\
+                       'http://mirror.test/debian/dists/bookworm/main/binary-amd64/Packages.xz' Packages 0 \n\
+                       'https://flat.test/apt/./InRelease' flat.test_apt_._InRelease 0 \n\
+                       'http://mirror.test/debian-security/dists/bookworm-security/InRelease' InRelease 0 \n";
+        assert_eq!(
+            sources_in(printed),
+            [
+                source("http://mirror.test/debian", "bookworm"),
+                source("http://mirror.test/debian-security", "bookworm-security"),
+            ]
+        );
     }
 
     #[test]

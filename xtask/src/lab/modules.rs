@@ -2,18 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
-use super::{
-    archive::{self, Archive},
-    kernel::Kernel,
-};
-use crate::{process, progress::step};
+use super::{archive::Archive, cache, kernel::Kernel};
+use crate::process;
 
 /// Modules that the guest has, each with those that it depends on. A name that ends in `*` stands for all
 /// that begin with it. What a kernel has built in, or lacks, is passed over.
@@ -30,19 +27,12 @@ const MODULES: &str = "ip_vs* nf_conntrack* nf_nat* nf_defrag* \
 /// Where the guest has them. In a Debian /lib is a link, which a folder of that name would replace.
 pub(crate) const FOLDER: &str = "/usr/lib/modules";
 
-/// The archive of a kernel's modules, made if it is not there.
+/// The archive of a kernel's modules, made if it is not there. The caller holds the cache's lock.
 pub(crate) fn packed(kernel: &Kernel) -> Result<PathBuf> {
-    let path = kernel
-        .folder
-        .join(format!("modules-{:016x}.cpio", archive::hash(&(FOLDER, MODULES))));
-    if path.is_file() {
-        return Ok(path);
-    }
-    step(
-        &format!("picking the modules of kernel {}", kernel.version),
-        || pick_modules(kernel, &path),
-    )?;
-    Ok(path)
+    let what = format!("picking the modules of kernel {}", kernel.version);
+    cache::archive(&kernel.folder, "modules", (FOLDER, MODULES), &what, |path| {
+        pick_modules(kernel, path)
+    })
 }
 
 fn pick_modules(kernel: &Kernel, path: &Path) -> Result<()> {
@@ -71,12 +61,10 @@ fn pick_modules(kernel: &Kernel, path: &Path) -> Result<()> {
         let _ = fs::copy(all.join(list), picked.join(list));
     }
     depmod(&picked, &release)?;
-    let fresh = path.with_extension("new");
-    let mut archive = Archive::new(BufWriter::new(fs::File::create(&fresh)?));
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     add_tree(&mut archive, &picked, &format!("{FOLDER}/{release}"))?;
     archive.finish()?;
-    fs::remove_dir_all(&scratch)?;
-    archive::replace(&fresh, path, "modules-")
+    Ok(fs::remove_dir_all(&scratch)?)
 }
 
 /// Writes the index of the modules in `…/lib/modules/RELEASE`.

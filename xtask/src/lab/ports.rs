@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -41,6 +41,41 @@ impl Streams {
             stdout: Box::new(io::stdout()),
             stderr: Box::new(io::stderr()),
         }
+    }
+
+    /// This process's own, without stdin.
+    pub(crate) fn output() -> Self {
+        Self {
+            stdin: Box::new(io::empty()),
+            ..Self::own()
+        }
+    }
+}
+
+/// What is printed, kept. Its clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Printed {
+    /// What has come so far.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.locked().clone()
+    }
+
+    /// A panic of another thread has not changed what it wrote before.
+    fn locked(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.locked().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

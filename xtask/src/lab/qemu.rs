@@ -9,74 +9,41 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    emulator,
-    initramfs::{self, Load, Userland},
-    kernel::Kernel,
+    emulator, initramfs,
     ports::{Listening, Streams},
+    run::{Processors, Run},
 };
 use crate::{process, workspace::Workspace};
 
 /// How much of the console an error shows.
 const CONSOLE_LINES: usize = 40;
 
-/// What runs the guest's two processors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Processors {
-    /// The host's own, by /dev/kvm.
-    Kvm,
-    /// One thread that emulates both, in turn: two guests beside each other then share the host's processors evenly, and
-    /// no test depends on how many there are.
-    OneThread,
-    /// The same, and the guest's clock counts its instructions.
-    Counted,
-    /// A thread each, so that they run at the same time. Under qemu 7.2 one boot in ten died of a stale instruction where
-    /// the other processor had just patched kernel code; of 29 under this one none did,
-    /// with probes attached and taken away.
-    ThreadEach,
-}
-
-/// A machine to boot.
-#[derive(Debug, Clone)]
-pub(crate) struct Boot {
-    pub(crate) kernel: Kernel,
-    pub(crate) userland: Userland,
-    /// MiB.
-    pub(crate) memory: u32,
-    pub(crate) processors: Processors,
-    /// From the start of qemu to the command's end.
-    pub(crate) limit: Duration,
-}
-
-impl Boot {
-    /// An emulated machine of the usual size.
-    pub(crate) fn new(kernel: Kernel, limit: Duration) -> Self {
-        Self {
-            kernel,
-            userland: Userland::Tools,
-            memory: 1500,
-            processors: Processors::OneThread,
-            limit,
+impl Run {
+    /// Boots, runs the command, and fails unless it exits with 0. `what` it is begins the error.
+    pub(crate) fn succeed(&self, workspace: &Workspace, streams: Streams, what: &str) -> Result<()> {
+        match self.status(workspace, streams, || {})? {
+            0 => Ok(()),
+            status => bail!("{what} ended with status {status}"),
         }
     }
 
-    /// Boots, runs the command of `load`, and returns its exit status. `started` is called when the
-    /// command starts, before anything of its output is written.
-    pub(crate) fn run(
+    /// Boots, runs the command, and returns its exit status. `started` is called when the command starts, before
+    /// anything of its output is written.
+    pub(crate) fn status(
         &self,
         workspace: &Workspace,
-        load: &Load,
         streams: Streams,
         started: impl FnOnce(),
     ) -> Result<u8> {
         let folder = Folder::new()?;
         let initramfs = folder.path("initramfs");
-        initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
+        initramfs::write(workspace, self, &initramfs)?;
         let console = folder.path("console");
         let mut command = self.qemu(workspace, &initramfs)?;
         command
@@ -102,10 +69,10 @@ impl Boot {
     }
 
     /// Boots with the terminal as the guest's console and a shell on it.
-    pub(crate) fn shell(&self, workspace: &Workspace, load: &Load) -> Result<ExitCode> {
+    pub(crate) fn shell(&self, workspace: &Workspace) -> Result<ExitCode> {
         let folder = Folder::new()?;
         let initramfs = folder.path("initramfs");
-        initramfs::write(workspace, &self.kernel, self.userland, load, &initramfs)?;
+        initramfs::write(workspace, self, &initramfs)?;
         let mut command = self.qemu(workspace, &initramfs)?;
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         Ok(process::exit_code(command.status().context("cannot run qemu")?))

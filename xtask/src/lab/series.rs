@@ -28,6 +28,16 @@ impl fmt::Display for Series {
 }
 
 impl Series {
+    /// The lab's usual one: Debian 12 has it in its backports.
+    pub(crate) fn usual() -> Self {
+        Self { numbers: vec![6, 12] }
+    }
+
+    /// Whether this is the usual one or one of its versions.
+    pub(crate) fn is_usual(&self) -> bool {
+        self.is(6, 12)
+    }
+
     /// Whether `version` is of this series.
     pub(crate) fn holds(&self, version: &str) -> bool {
         rank(version).starts_with(&self.numbers)
