@@ -33,6 +33,8 @@ impl Tool {
             cargo
                 .env_remove("CARGO_TARGET_DIR")
                 .args(["install", name, "--version", version, "--locked", "--quiet"])
+                // Each runs for a second or two, and optimising cargo-deny takes minutes.
+                .arg("--debug")
                 .arg("--root")
                 .arg(workspace.tools());
             prepare(&mut cargo);
