@@ -89,25 +89,18 @@ pub(crate) fn ebpf(args: needs::Install) -> Result<Toolchain> {
 pub(crate) fn program(args: needs::Install) -> Result<PathBuf> {
     ebpf(args)?;
     let workspace = Workspace::find()?;
-    let mut cargo = workspace.cargo();
-    build(
-        cargo.args(["build", "--release", "-p", "ipvs-observer"]),
-        "building ipvs-observer",
-    )?;
+    build(&mut workspace.release("build"), "building ipvs-observer")?;
     Ok(workspace.program())
 }
 
 /// Compiles a target of the program's package that needs the lab, and returns where it is. `kind`: test or bench.
 pub(crate) fn for_lab(workspace: &Workspace, kind: &str, target: &str) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo();
+    let mut cargo = workspace.release(if kind == "test" { "test" } else { "build" });
     if kind == "test" {
-        cargo.args(["test", "--no-run"]);
-    } else {
-        cargo.arg("build");
+        cargo.arg("--no-run");
     }
     cargo
-        .args(["--quiet", "--release", "-p", "ipvs-observer"])
-        .args([&format!("--{kind}"), target, "--features", "lab-tests"])
+        .args(["--quiet", &format!("--{kind}"), target, "--features", "lab-tests"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let output = cargo.output().context("cannot run cargo")?;

@@ -101,6 +101,18 @@ impl Workspace {
         command
     }
 
+    /// Cargo for a release build of the program or of what is tested with it. All of them have the same flags, so that
+    /// each dependency is compiled once for all.
+    pub(crate) fn release(&self, verb: &str) -> Command {
+        let mut command = self.cargo();
+        command
+            .arg(verb)
+            // As configuration, which a user's RUSTFLAGS come before. An array of strings is written alike in TOML.
+            .args(["--config", &format!("build.rustflags={:?}", self.remap())])
+            .args(["--release", "-p", "ipvs-observer"]);
+        command
+    }
+
     /// Another toolchain's cargo: what the running one put into the environment would mislead it.
     pub(crate) fn foreign_cargo(&self, cargo: &Path) -> Command {
         let mut command = Command::new(cargo);

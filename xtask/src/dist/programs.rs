@@ -1,7 +1,6 @@
 //! The programs of the packages: one linked with the system's C library, one with nothing but the kernel.
 //!
-//! Built in a folder of their own, because no path of the builder may be in them, and that is a flag of the
-//! compiler which `cargo build` does not have.
+//! No path of the builder may be in them, and they are put into a folder of their own.
 
 use std::{
     env, fs,
@@ -33,11 +32,13 @@ pub(crate) struct Programs {
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     let folder = workspace.target.join("dist-build");
     let stage = |kind: &str, flags: &[&str]| -> Result<PathBuf> {
-        let mut cargo = workspace.cargo();
+        let mut cargo = workspace.release("rustc");
         cargo
+            // Whatever else the builder's own flags would add.
             .env("CARGO_ENCODED_RUSTFLAGS", workspace.remap().join("\x1f"))
-            .args(["rustc", "--quiet", "--release", "--locked", "-p", "ipvs-observer"])
-            .args(["--bin", "ipvs-observer", "--target-dir"])
+            // What is compiled is shared with other builds, and their program stays where it is.
+            .env("CARGO_BUILD_BUILD_DIR", &workspace.target)
+            .args(["--quiet", "--locked", "--bin", "ipvs-observer", "--target-dir"])
             .arg(&folder)
             .arg("--")
             .args(flags);
