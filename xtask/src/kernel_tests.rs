@@ -1,19 +1,19 @@
 //! The tests that need root and a kernel with IPVS, run in the lab on each kernel of the matrix.
 //!
-//! They are one libtest binary of the program's package, compiled here, run there. As many kernels at a
-//! time as processors and memory allow: an emulated machine takes one processor of the host.
+//! They are one libtest binary of the program's package. The kernels wait in a queue, and each guest takes the next.
 
 use std::{
+    cmp::Reverse,
+    collections::VecDeque,
     fs,
     io::{self, Write},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, mpsc::Sender},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
-    build,
     lab::{
         kernel,
         ports::{Printed, Streams},
@@ -21,7 +21,6 @@ use crate::{
         series::Series,
     },
     outcome::Outcome,
-    progress::say,
     workspace::Workspace,
 };
 
@@ -34,62 +33,100 @@ pub(crate) const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
 /// MiB that qemu takes beside the guest's.
 const OVERHEAD: u64 = 300;
 
-/// Compiles the tests and runs them on each kernel; an outcome for the compilation and one per kernel.
-pub(crate) fn run(workspace: &Workspace, kernels: &[Series], limit: Duration) -> Vec<Outcome> {
-    println!("== kernel tests");
-    let started = Instant::now();
-    let binary = match build::for_lab(workspace, "test", TARGET) {
-        Ok(binary) => binary,
-        Err(error) => return vec![Outcome::of("kernel tests, compiled", || Err(error))],
-    };
-    let compiled = Outcome {
-        stage: "kernel tests, compiled".to_owned(),
-        failure: None,
-        time: started.elapsed(),
-    };
-    let at_once = at_once(kernels.len());
-    say(&format!(
-        "kernel tests; kernels: {}, {at_once} at a time",
-        kernels.len()
-    ));
-    let next = Mutex::new(kernels.iter().enumerate());
-    let outcomes = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                loop {
-                    let Some((index, series)) = lock(&next).next() else {
-                        return;
-                    };
-                    let outcome = on_kernel(workspace, series, &binary, limit);
-                    lock(&outcomes).push((index, outcome));
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcomes.sort_by_key(|(index, _)| *index);
-    [compiled]
-        .into_iter()
-        .chain(outcomes.into_iter().map(|(_, outcome)| outcome))
-        .collect()
+/// The kernels that wait for a guest.
+pub(crate) struct Queue<'a> {
+    workspace: &'a Workspace,
+    binary: &'a Path,
+    limit: Duration,
+    waiting: Mutex<VecDeque<Series>>,
 }
 
-/// A panic of another worker has ended that worker, not what it counted.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What became of the tests on one kernel, and what they printed.
+pub(crate) struct Tested {
+    pub(crate) outcome: Outcome,
+    printed: Vec<u8>,
+}
+
+impl<'a> Queue<'a> {
+    /// The one that takes longest comes first: the usual kernel, on which all tests run, and then from the newest to the
+    /// oldest, which leaves most of them out.
+    pub(crate) fn new(
+        workspace: &'a Workspace,
+        binary: &'a Path,
+        mut kernels: Vec<Series>,
+        limit: Duration,
+    ) -> Self {
+        kernels.sort_by_key(|series| (!series.is_usual(), Reverse(series.clone())));
+        Self {
+            workspace,
+            binary,
+            limit,
+            waiting: Mutex::new(kernels.into()),
+        }
+    }
+
+    /// Tests one kernel after another until none waits.
+    pub(crate) fn work(&self, done: &Sender<Tested>) {
+        while let Some(series) = self.next() {
+            // The receiver is gone only with the task.
+            let _ = done.send(self.test(&series));
+        }
+    }
+
+    fn next(&self) -> Option<Series> {
+        // A panic of another guest's thread has left the queue as it was.
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    }
+
+    fn test(&self, series: &Series) -> Tested {
+        let printed = Printed::default();
+        let mut version = "none".to_owned();
+        let mut outcome = Outcome::of("", || {
+            let kernel = kernel::ensure(&self.workspace.lab(), series, false)?;
+            version.clone_from(&kernel.version);
+            let command = [GUEST_PATH, "--test-threads=1"];
+            let mut run = Run::new(kernel, self.limit, &command).add(self.binary, GUEST_PATH);
+            if !series.is_usual() {
+                run.command.extend(["--skip", ONCE].map(str::to_owned));
+            }
+            let streams = Streams {
+                stdout: Box::new(printed.clone()),
+                stderr: Box::new(printed.clone()),
+                ..Streams::output()
+            };
+            run.succeed(self.workspace, streams, "the tests")
+        });
+        outcome.stage = format!("kernel {series} ({version})");
+        Tested {
+            outcome,
+            printed: printed.bytes(),
+        }
+    }
+}
+
+impl Tested {
+    /// Prints what the tests printed, all at once: two kernels' lines do not mix.
+    pub(crate) fn report(self) -> Outcome {
+        let mut out = io::stdout().lock();
+        // Stdout gone is noticed at the summary.
+        let _ = writeln!(out, "\n== {}", self.outcome.stage)
+            .and_then(|()| out.write_all(&self.printed))
+            .and_then(|()| out.flush());
+        self.outcome
+    }
 }
 
 /// How many guests may run beside each other.
-fn at_once(kernels: usize) -> usize {
+pub(crate) fn at_once() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| available(&text));
     let guests = memory.map_or(1, |mib| mib / (u64::from(MEMORY) + OVERHEAD));
-    processors
+    // Its tests wait for most of their time: a guest takes 40 % of a processor.
+    (processors * 3 / 2)
         .min(usize::try_from(guests).unwrap_or(1))
-        .min(kernels)
         .max(1)
 }
 
@@ -102,41 +139,24 @@ fn available(meminfo: &str) -> Option<u64> {
     Some(kib / 1024)
 }
 
-fn on_kernel(workspace: &Workspace, series: &Series, binary: &Path, limit: Duration) -> Outcome {
-    let started = Instant::now();
-    let printed = Printed::default();
-    let (version, result) = match kernel::ensure(&workspace.lab(), series, false) {
-        Ok(kernel) => (kernel.version.clone(), {
-            let mut run = Run::new(kernel, limit, &[GUEST_PATH, "--test-threads=1"]).add(binary, GUEST_PATH);
-            if !series.is_usual() {
-                run.command.extend(["--skip", ONCE].map(str::to_owned));
-            }
-            let streams = Streams {
-                stdout: Box::new(printed.clone()),
-                stderr: Box::new(printed.clone()),
-                ..Streams::output()
-            };
-            run.succeed(workspace, streams, "the tests")
-        }),
-        Err(error) => ("none".to_owned(), Err(error)),
-    };
-    let stage = format!("kernel {series} ({version})");
-    // One writer at a time, so that the kernels' lines do not mix.
-    let mut out = io::stdout().lock();
-    // Stdout gone is noticed at the summary.
-    let _ = writeln!(out, "\n== {stage}")
-        .and_then(|()| out.write_all(&printed.bytes()))
-        .and_then(|()| out.flush());
-    drop(out);
-    Outcome {
-        time: started.elapsed(),
-        ..Outcome::of(&stage, || result)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{iter, path::PathBuf};
+
     use super::*;
+
+    #[test]
+    fn the_usual_kernel_is_tested_first_and_then_from_the_newest_to_the_oldest() {
+        let workspace = Workspace {
+            root: PathBuf::new(),
+            target: PathBuf::new(),
+        };
+        let queue = Queue::new(&workspace, Path::new(""), crate::lab::matrix(), Duration::ZERO);
+        let order: Vec<_> = iter::from_fn(|| queue.next())
+            .map(|series| series.to_string())
+            .collect();
+        assert_eq!(order, ["6.12", "7", "6.18", "6.1", "5.10"]);
+    }
 
     #[test]
     fn available_memory_is_read_in_mib() {

@@ -1,19 +1,23 @@
-//! `test`: every check there is, one after another, and what became of each.
+//! `test`: every check there is, and what became of each.
 //!
-//! A stage that fails does not keep the others from running, except that nothing can be said without the
+//! The kernel tests begin as soon as they are compiled, in guests of their own; all other stages run beside them, one
+//! after another. What a guest printed comes between two stages. A stage that fails does not keep the others from running, except that nothing can be said without the
 //! eBPF object. A kernel that cannot be had is a failure like any other.
 
 use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitCode},
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 
 use crate::{
-    build, dependencies, dist, end_to_end, fuzz, kernel_tests,
+    build, dependencies, dist, end_to_end, fuzz,
+    kernel_tests::{self, Queue, Tested},
     lab::{self, series::Series},
     needs::{self, Purpose},
     outcome::Outcome,
@@ -31,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_lab: bool,
     /// End the tests on a kernel that take longer, with what its console said
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2700)]
     timeout: u64,
     #[command(flatten)]
     needs: needs::Install,
@@ -42,6 +46,7 @@ const FUZZING: fuzz::Bound = fuzz::Bound::Seconds(12);
 
 /// The verb.
 pub(crate) fn all(args: &Args) -> Result<ExitCode> {
+    let started = Instant::now();
     let workspace = Workspace::find()?;
     let mut purposes = vec![Purpose::Build, Purpose::Test, Purpose::Fuzz];
     if !args.no_lab {
@@ -52,58 +57,92 @@ pub(crate) fn all(args: &Args) -> Result<ExitCode> {
         stage("format", || {
             process::run(workspace.cargo().args(["fmt", "--all", "--check"]))
         }),
-        stage("dependencies", || dependencies::check(&workspace)),
         stage("no object, no program", || refusal(&workspace)),
-        stage("object and program", || build::program(args.needs).map(drop)),
+        stage("object", || build::ebpf(args.needs).map(drop)),
     ];
     if outcomes.last().is_some_and(Outcome::failed) {
-        return Ok(summary(&outcomes));
+        return Ok(summary(&outcomes, started));
     }
-    outcomes.push(stage("clippy, host", || clippy(&workspace)));
-    outcomes.push(stage("clippy, eBPF", || clippy_ebpf(&workspace)));
-    outcomes.push(stage("unit and integration tests", || {
+    if args.no_lab {
+        on_host(&workspace, &mut |name, work| outcomes.push(stage(name, work)));
+        outcomes.push(stage("program", || build::program(args.needs).map(drop)));
+        return Ok(summary(&outcomes, started));
+    }
+    let kernels = if args.kernel.is_empty() {
+        lab::matrix()
+    } else {
+        args.kernel.clone()
+    };
+    // On one kernel: what the others do differently has tests of its own.
+    let usual = kernels.iter().find(|series| series.is_usual()).cloned();
+    let limit = Duration::from_secs(args.timeout);
+    let mut binary = PathBuf::new();
+    outcomes.push(stage("kernel tests, compiled", || {
+        binary = build::for_lab(&workspace, "test", kernel_tests::TARGET)?;
+        Ok(())
+    }));
+    // Without the tests no kernel is booted, and the rest goes on.
+    let kernels = if outcomes.last().is_some_and(Outcome::failed) {
+        Vec::new()
+    } else {
+        kernels
+    };
+    let queue = Queue::new(&workspace, &binary, kernels, limit);
+    thread::scope(|scope| {
+        let (done, tested) = mpsc::channel();
+        let guests = |count: usize| {
+            for _ in 0..count {
+                let (queue, done) = (&queue, done.clone());
+                scope.spawn(move || queue.work(&done));
+            }
+        };
+        let at_once = kernel_tests::at_once();
+        // The other stages take the place of one: of them, some boot a guest themselves.
+        guests(at_once - 1);
+        let mut also = |name: &str, work: Work<'_>| {
+            outcomes.push(stage(name, work));
+            outcomes.extend(tested.try_iter().map(Tested::report));
+        };
+        on_host(&workspace, &mut also);
+        if let Some(series) = &usual {
+            also("package", &mut || {
+                let packages = dist::packages(&workspace, args.needs)?;
+                package::live(&workspace, &packages.deb, &packages.tarball)
+            });
+            also("a long run, for two minutes", &mut || {
+                soak::stage(&workspace, series)
+            });
+            also("end to end, with InfluxDB and dashboard", &mut || {
+                end_to_end::run(&workspace, series, limit)
+            });
+        }
+        guests(1);
+        drop(done);
+        outcomes.extend(tested.iter().map(Tested::report));
+    });
+    Ok(summary(&outcomes, started))
+}
+
+/// What a stage does.
+type Work<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// The stages that take the machine as it is, each given to `stage`.
+fn on_host(workspace: &Workspace, stage: &mut dyn FnMut(&str, Work<'_>)) {
+    stage("clippy, host", &mut || clippy(workspace));
+    stage("clippy, eBPF", &mut || clippy_ebpf(workspace));
+    stage("unit and integration tests", &mut || {
         process::run(
             workspace
                 .cargo()
                 .args(["test", "--workspace", "--exclude", "ipvs-observer-ebpf"])
                 .args(["--exclude", fuzz::PACKAGE]),
         )
-    }));
-    outcomes.push(stage("verifier of this machine's kernel", || {
-        verifier(&workspace)
-    }));
-    outcomes.push(stage("hostile bytes, some seconds", || {
-        fuzz::stage(&workspace, FUZZING)
-    }));
-    if !args.no_lab {
-        let kernels = if args.kernel.is_empty() {
-            lab::matrix()
-        } else {
-            args.kernel.clone()
-        };
-        // On one kernel: what the others do differently has tests of its own.
-        let usual = kernels.iter().find(|series| series.is_usual());
-        if usual.is_some() {
-            outcomes.push(stage("package", || {
-                let packages = dist::packages(&workspace, args.needs)?;
-                package::live(&workspace, &packages.deb, &packages.tarball)
-            }));
-        }
-        outcomes.extend(kernel_tests::run(
-            &workspace,
-            &kernels,
-            Duration::from_secs(args.timeout),
-        ));
-        if let Some(series) = usual {
-            outcomes.push(stage("a long run, for two minutes", || {
-                soak::stage(&workspace, series)
-            }));
-            outcomes.push(stage("end to end, with InfluxDB and dashboard", || {
-                end_to_end::run(&workspace, series, Duration::from_secs(args.timeout))
-            }));
-        }
-    }
-    Ok(summary(&outcomes))
+    });
+    stage("verifier of this machine's kernel", &mut || verifier(workspace));
+    stage("hostile bytes, some seconds", &mut || {
+        fuzz::stage(workspace, FUZZING)
+    });
+    stage("dependencies", &mut || dependencies::check(workspace));
 }
 
 fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Outcome {
@@ -196,8 +235,8 @@ fn refusal(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Prints a row per stage; the exit is a failure if any of them failed.
-fn summary(outcomes: &[Outcome]) -> ExitCode {
+/// Prints a row per stage, in the order of their ends; the exit is a failure if any of them failed.
+fn summary(outcomes: &[Outcome], started: Instant) -> ExitCode {
     println!("\n{:<44} {:>6}  result", "stage", "time");
     for outcome in outcomes {
         let result = match &outcome.failure {
@@ -211,6 +250,7 @@ fn summary(outcomes: &[Outcome]) -> ExitCode {
         };
         println!("{:<44} {:>4} s  {result}", outcome.stage, outcome.time.as_secs());
     }
+    println!("{:<44} {:>4} s", "from begin to end", started.elapsed().as_secs());
     let failed = outcomes.iter().filter(|outcome| outcome.failed()).count();
     if failed > 0 {
         println!("\n{failed} of {} stages failed", outcomes.len());

@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 /// A series as the user names it: `7`, `6.12`, `6.12.117`. All versions that begin with these numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// They are ordered by age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Series {
     numbers: Vec<u64>,
 }
