@@ -8,7 +8,8 @@ use ipvs_observer::{
     model::{Decision as Told, DestinationState as State, Traced},
     points::{Points, Schema},
     probe::fuzzing::{self, Ring},
-    trace::{Filter, Json, LocalClock, Text},
+    settings::Filter,
+    trace::{Json, LocalClock, Text},
 };
 use ipvs_observer_common::{
     event::{self, CandidatesHeader, Change, Decision, DestinationState, MESSAGE, SCHEDULER_STATE, Summary},

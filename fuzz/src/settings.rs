@@ -2,8 +2,7 @@
 
 use ipvs_observer::{
     output::Target,
-    settings::{self, ServiceSpec},
-    trace::{ClientNet, DestinationSpec},
+    settings::{self, ClientNet, DestinationSpec, ServiceSpec},
 };
 
 const WRITTEN: [&str; 26] = [

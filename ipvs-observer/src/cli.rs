@@ -1,22 +1,12 @@
-//! Flags as typed. Each is defined once, here; help and environment variables follow.
+//! The command line: the verbs, and where their settings come from.
 
-mod collect;
 mod environment;
-mod trace;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::{
-    log,
-    privilege::Privileges,
-    probe::Sizes,
-    settings::{self, CheckFormat},
-};
-
-pub use collect::CollectArgs;
-pub use trace::TraceArgs;
+use crate::{log, settings};
 
 /// Observes Linux Virtual Server (IPVS): its counters, and why its scheduler chose.
 #[derive(Debug, Parser)]
@@ -66,11 +56,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Gather, and write InfluxDB line protocol
-    Collect(CollectArgs),
+    Collect(settings::Collect),
     /// Show every scheduling decision and configuration change as it happens
-    Trace(TraceArgs),
+    Trace(settings::Trace),
     /// Say what this kernel and these privileges allow; exit status 1 if something is missing
-    Check(CheckArgs),
+    Check(settings::Check),
     /// Write down what the kernel says of IPVS, for a report or a test
     #[command(hide = true)]
     Record,
@@ -117,92 +107,6 @@ impl PageArg {
             Self::Collect => "collect",
             Self::Trace => "trace",
             Self::Check => "check",
-        }
-    }
-}
-
-/// The flags of `check`.
-#[derive(Args, Debug)]
-pub struct CheckArgs {
-    /// How the rows look
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: CheckFormatArg,
-
-    /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
-    #[arg(long, value_name = "DIR")]
-    btf: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CheckFormatArg {
-    Text,
-    Json,
-}
-
-impl From<CheckArgs> for settings::Check {
-    fn from(args: CheckArgs) -> Self {
-        let format = match args.format {
-            CheckFormatArg::Text => CheckFormat::Text,
-            CheckFormatArg::Json => CheckFormat::Json,
-        };
-        Self {
-            format,
-            btf: args.btf,
-        }
-    }
-}
-
-/// The flags of whatever probes.
-#[derive(Args, Debug)]
-struct ProbeArgs {
-    /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
-    #[arg(long, value_name = "DIR")]
-    btf: Option<PathBuf>,
-
-    /// Services that the probes keep counters of; what finds no room is counted in events_lost
-    #[arg(
-        long, value_name = "N", default_value_t = Sizes::default().services, value_parser = settings::entries,
-        allow_hyphen_values = true
-    )]
-    max_services: u32,
-
-    /// Real servers that the probes keep counters of
-    #[arg(
-        long, value_name = "N", default_value_t = Sizes::default().destinations, value_parser = settings::entries,
-        allow_hyphen_values = true
-    )]
-    max_destinations: u32,
-
-    /// What is given up at the start: all that gathering and attaching again does not need, once the probes are
-    /// attached also what attaching needs, or nothing
-    #[arg(long, value_name = "WHAT", default_value = "reattach")]
-    privileges: PrivilegesArg,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PrivilegesArg {
-    /// Give up at the start what neither gathering nor attaching again needs
-    Reattach,
-    /// And once the probes are attached what only attaching needs
-    Attached,
-    /// Give up nothing, and put up no fence
-    Keep,
-}
-
-impl ProbeArgs {
-    fn privileges(&self) -> Privileges {
-        match self.privileges {
-            PrivilegesArg::Reattach => Privileges::Reattach,
-            PrivilegesArg::Attached => Privileges::Attached,
-            PrivilegesArg::Keep => Privileges::Keep,
-        }
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
-            services: self.max_services,
-            destinations: self.max_destinations,
-            ..Sizes::default()
         }
     }
 }

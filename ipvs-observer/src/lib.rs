@@ -10,7 +10,7 @@
 //!
 //! | room | owns | refuses to know |
 //! |---|---|---|
-//! | [`cli`], [`settings`] | flags as typed, settings as checked | what is done with them |
+//! | [`cli`], [`settings`] | the command line and the environment; each flag once, checked as it is read | what is done with them |
 //! | [`commands`] | the verbs, each as its pipeline | the work itself |
 //! | [`netlink`] | the table as the kernel tells it, completely or with the reason why not | what becomes of it |
 //! | [`probe`] | everything that talks to BPF, kprobes and BTF | netlink, measurements |

@@ -77,18 +77,18 @@ pub enum Trigger {
 }
 
 /// What starts a gather, as the user names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Start {
     /// The clock.
     Interval,
     /// A newline on standard input.
     Stdin,
     /// SIGHUP.
-    Hangup,
+    Sighup,
     /// SIGUSR1.
-    User1,
+    Sigusr1,
     /// SIGUSR2.
-    User2,
+    Sigusr2,
 }
 
 impl Trigger {
@@ -101,9 +101,9 @@ impl Trigger {
         Ok(match start {
             Start::Interval => Self::Clock(Clock::new(interval)),
             Start::Stdin => Self::Stdin(Stdin::default()),
-            Start::Hangup => Self::Signal(signal(SignalKind::hangup())?),
-            Start::User1 => Self::Signal(signal(SignalKind::user_defined1())?),
-            Start::User2 => Self::Signal(signal(SignalKind::user_defined2())?),
+            Start::Sighup => Self::Signal(signal(SignalKind::hangup())?),
+            Start::Sigusr1 => Self::Signal(signal(SignalKind::user_defined1())?),
+            Start::Sigusr2 => Self::Signal(signal(SignalKind::user_defined2())?),
         })
     }
 

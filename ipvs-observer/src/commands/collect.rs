@@ -40,8 +40,8 @@ pub fn run(settings: settings::Collect) -> anyhow::Result<()> {
 }
 
 async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
-    if settings.count.is_some() {
-        netlink::require_namespaces(&settings.namespaces)?;
+    if settings.gathers().is_some() {
+        netlink::require_namespaces(&settings.namespaces.names)?;
     }
     // Before anything slow: until then the signals' default action would end the process.
     let mut stop = Stop::install()?;
@@ -57,10 +57,10 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
     // Nothing is run, and no module loaded, from here on.
     let loading = load_module(&settings);
     privilege::begin(&Work {
-        privileges: settings.privileges,
+        privileges: settings.probing.privileges,
         probes: settings.probes_wanted() != ProbeMode::Off,
-        btf: settings.btf.as_deref(),
-        namespaces: &netlink::namespace_paths(&settings.namespaces),
+        btf: settings.probing.btf.as_deref(),
+        namespaces: &netlink::namespace_paths(&settings.namespaces.names),
         enters: true,
         sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
     });
@@ -102,7 +102,7 @@ async fn gathers(
         loaded(loading);
     }
     let mut gatherer = Gatherer::new(settings, outputs)?;
-    let mut left = settings.count;
+    let mut left = settings.gathers();
     while left != Some(0) && triggered(&mut trigger, &mut gatherer, ending).await? {
         gatherer.gather(trigger.skipped());
         gatherer.require_probes(false)?;

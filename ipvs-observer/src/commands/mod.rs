@@ -21,9 +21,9 @@ use crate::cli::Command;
 /// It failed at run time.
 pub fn run(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Check(args) => return check::run(&args.into()),
-        Command::Collect(args) => collect::run(args.into()),
-        Command::Trace(args) => trace::run(args.into()),
+        Command::Check(settings) => return check::run(&settings),
+        Command::Collect(settings) => collect::run(settings),
+        Command::Trace(settings) => trace::run(settings),
         Command::Record => record::run(),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { page } => man::run(page),

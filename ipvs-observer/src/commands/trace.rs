@@ -38,10 +38,10 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     // From files that the sandbox forbids to read.
     let clock = LocalClock::of_system();
     privilege::begin(&Work {
-        privileges: settings.privileges,
+        privileges: settings.probing.privileges,
         probes: true,
-        btf: settings.btf.as_deref(),
-        namespaces: &netlink::namespace_paths(&settings.namespaces),
+        btf: settings.probing.btf.as_deref(),
+        namespaces: &netlink::namespace_paths(&settings.namespaces.names),
         enters: false,
         sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
     });

@@ -26,7 +26,7 @@ use crate::{
 pub use observer::{Observer, ProbeHealth, Status};
 
 /// Which series are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Schema {
     /// Everything.
     #[default]

@@ -30,16 +30,16 @@ use capability::Standing;
 pub use capability::{Capability, Want};
 pub use fence::{Fence, Gates, put_up as fence};
 
-/// What is given up, and when.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is given up, and when. Help shows the words of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Privileges {
-    /// At the start, all that neither gathering nor attaching needs: probes are attached again when a module comes
-    /// back.
+    // They are attached again when a module comes back.
+    /// Give up at the start what neither gathering nor attaching again needs
     #[default]
     Reattach,
-    /// And what only attaching needs, as soon as the probes are attached.
+    /// And once the probes are attached what only attaching needs
     Attached,
-    /// Nothing, and there is no fence.
+    /// Give up nothing, and put up no fence
     Keep,
 }
 

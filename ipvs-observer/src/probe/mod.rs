@@ -51,7 +51,7 @@ use object::Object;
 use reason::Reason;
 
 /// Which probes are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProbeMode {
     /// Whatever this kernel allows.
     #[default]

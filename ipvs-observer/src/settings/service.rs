@@ -53,6 +53,11 @@ impl ServiceSpec {
     }
 }
 
+/// Whether a service is one of those asked for; none asked for is all.
+pub fn wanted(specs: &[ServiceSpec], key: &ServiceKey) -> bool {
+    specs.is_empty() || specs.iter().any(|spec| spec.matches(key))
+}
+
 /// What a service looks like, for messages.
 const SERVICE_EXAMPLES: &str =
     "write it as tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47 or fwmark:47/inet6";

@@ -4,11 +4,7 @@ use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::Context;
 
-use super::{
-    namespace::{Namespace, wanted},
-    probing::Probing,
-    sought::Sought,
-};
+use super::{namespace::Namespace, probing::Probing, sought::Sought};
 use crate::{
     health::{self, Health},
     line::Encoder,
@@ -18,7 +14,7 @@ use crate::{
     output::Outputs,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
     probe::{ProbeMode, ProbeSettings, Probes, Tell},
-    settings::{self, Precision, ServiceSpec},
+    settings::{self, Precision, ServiceSpec, wanted},
     trigger,
 };
 
@@ -44,13 +40,13 @@ impl Gatherer {
     /// # Errors
     /// All probes are wanted, and not all are to be had.
     pub(super) fn new(settings: &settings::Collect, outputs: Arc<Outputs>) -> anyhow::Result<Self> {
-        let namespaces = namespaces(&settings.namespaces, !settings.once)?;
+        let namespaces = namespaces(&settings.namespaces.names, !settings.once)?;
         let mode = settings.probes_wanted();
         let probes = (mode != ProbeMode::Off).then(|| {
             Probing::attach(&ProbeSettings {
                 mode,
-                btf: settings.btf.clone(),
-                sizes: settings.sizes,
+                btf: settings.probing.btf.clone(),
+                sizes: settings.probing.sizes(),
                 namespaces: namespaces.iter().map(Namespace::netns).collect(),
                 tell: Tell::Changes,
             })
@@ -58,9 +54,9 @@ impl Gatherer {
         let gatherer = Self {
             all_probes: mode == ProbeMode::On,
             schema: settings.schema,
-            precision: settings.precision,
-            services: settings.services.clone(),
-            sought: Sought::new(&settings.services),
+            precision: settings.precision(),
+            services: settings.services.specs.clone(),
+            sought: Sought::new(&settings.services.specs),
             namespaces,
             probes,
             activity: Activity::default(),

@@ -8,9 +8,9 @@ use std::{
 use crate::{
     correlate::Correlator,
     health::Reporter,
-    model::{Change, DumpCounters, Netns, ServiceKey, Snapshot},
+    model::{Change, DumpCounters, Netns, Snapshot},
     netlink::{self, Failure, Reader},
-    settings::ServiceSpec,
+    settings::{ServiceSpec, wanted},
 };
 
 /// A namespace that is gathered.
@@ -106,10 +106,9 @@ impl Namespace {
     }
 
     fn read_here(&mut self, services: &[ServiceSpec]) -> Option<Failure> {
-        let wanted = |key: &ServiceKey| wanted(services, key);
         let read = self
             .reader
-            .read(&mut self.snapshot, &|service| wanted(&service.key));
+            .read(&mut self.snapshot, &|service| wanted(services, &service.key));
         read.err()
     }
 
@@ -120,9 +119,4 @@ impl Namespace {
         self.dump = Duration::ZERO;
         self.before = self.netns();
     }
-}
-
-/// Whether a service is one of those asked for; none asked for is all.
-pub(super) fn wanted(filter: &[ServiceSpec], key: &ServiceKey) -> bool {
-    filter.is_empty() || filter.iter().any(|spec| spec.matches(key))
 }

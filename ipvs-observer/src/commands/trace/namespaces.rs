@@ -20,7 +20,7 @@ impl Namespaces {
     /// # Errors
     /// Not all are there, and the trace ends by itself.
     pub(super) fn find(settings: &settings::Trace) -> anyhow::Result<Self> {
-        let asked = &settings.namespaces;
+        let asked = &settings.namespaces.names;
         if settings.count.is_some() {
             netlink::require_namespaces(asked)?;
         }

@@ -16,8 +16,8 @@ use crate::{
     output::{Outputs, Target},
     privilege::{self, Privileges},
     probe::{Outlook, ProbeMode, ProbeSettings, Probes, Tell},
-    settings,
-    trace::{Filter, LocalClock},
+    settings::{self, Filter},
+    trace::LocalClock,
 };
 
 /// How long one wait for events may take: then the word to stop is heard.
@@ -65,8 +65,8 @@ impl Tracer {
         let probes = Held::new(|| {
             Probes::attach(&ProbeSettings {
                 mode: ProbeMode::Auto,
-                btf: settings.btf.clone(),
-                sizes: settings.sizes,
+                btf: settings.probing.btf.clone(),
+                sizes: settings.sizes(),
                 namespaces: namespaces.observed(),
                 tell: if settings.explain {
                     Tell::Candidates
@@ -79,7 +79,7 @@ impl Tracer {
         let mut tracer = Self {
             probes,
             standing: Standing::default(),
-            privileges: settings.privileges,
+            privileges: settings.probing.privileges,
             activity: Activity::default(),
             filter: settings.filter.clone(),
             namespaces,

@@ -5,10 +5,10 @@ use std::{
     str::FromStr,
 };
 
-use crate::{
-    model::{Address, DestinationKey, ServiceKey, Traced},
-    settings::ServiceSpec,
-};
+use clap::Args;
+
+use super::{service::wanted, shared::Services};
+use crate::model::{Address, DestinationKey, ServiceKey, Traced};
 
 /// An address, or one with a port: with IPv6 in brackets, as both are shown together.
 fn endpoint(text: &str) -> Option<(IpAddr, Option<u16>)> {
@@ -105,13 +105,28 @@ impl FromStr for DestinationSpec {
 }
 
 /// Which events are wanted: of each kind that is named any one must match, and nothing named is everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Filter {
-    /// Services.
-    pub services: Vec<ServiceSpec>,
-    /// Clients. Changes have none, and are then left out.
+    /// Of which services.
+    #[command(flatten)]
+    pub services: Services,
+
+    /// Only clients of this network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7:40000; repeatable. Changes are then left out
+    #[arg(
+        long = "client",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub clients: Vec<ClientNet>,
-    /// Destinations.
+
+    /// Only this real server: 10.0.0.1, 10.0.0.1:8080, [2001:db8::1]:8080; repeatable
+    #[arg(
+        long = "destination",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub destinations: Vec<DestinationSpec>,
 }
 
@@ -137,7 +152,7 @@ impl Filter {
     }
 
     fn wants_service(&self, key: &ServiceKey) -> bool {
-        self.services.is_empty() || self.services.iter().any(|spec| spec.matches(key))
+        wanted(&self.services.specs, key)
     }
 
     fn wants_destination(&self, key: Option<&DestinationKey>) -> bool {

@@ -1,0 +1,79 @@
+//! Flags that several verbs have.
+
+use std::path::PathBuf;
+
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, Resettable, TypedValueParser},
+};
+
+use super::{service::ServiceSpec, values};
+use crate::{privilege::Privileges, probe::Sizes};
+
+/// Reads a value by its name. Help then lists the names alone: what they mean stands in the flag's own sentence.
+pub(super) fn named<T: ValueEnum + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
+    let values = T::value_variants().iter().filter_map(T::to_possible_value);
+    PossibleValuesParser::new(values.map(|value| value.help(Resettable::Reset)))
+        .try_map(|name| T::from_str(&name, false))
+}
+
+/// Which services.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Services {
+    /// Only this service: tcp://10.0.0.1:80, udp://[2001:db8::1]:53, fwmark:47 (both families),
+    /// fwmark:47/inet6; repeatable
+    #[arg(
+        long = "service",
+        value_name = "SPEC",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub specs: Vec<ServiceSpec>,
+}
+
+/// Which network namespaces; none: this one.
+#[derive(Args, Clone, Debug)]
+pub struct Namespaces {
+    /// Another network namespace, by its name, a path to it or its inode number; repeatable. Lines then carry the tag
+    /// netns
+    #[arg(long = "netns", value_name = "NAME|PATH", value_delimiter = ',', value_parser = values::netns)]
+    pub names: Vec<String>,
+}
+
+/// How it is probed.
+#[derive(Args, Clone, Debug)]
+pub struct Probing {
+    /// Read BTF from this folder, laid out as /sys/kernel/btf, and not from the running kernel
+    #[arg(long, value_name = "DIR")]
+    pub btf: Option<PathBuf>,
+
+    /// Services that the probes keep counters of; what finds no room is counted in events_lost
+    #[arg(
+        long, value_name = "N", default_value_t = Sizes::default().services, value_parser = values::entries,
+        allow_hyphen_values = true
+    )]
+    max_services: u32,
+
+    /// Real servers that the probes keep counters of
+    #[arg(
+        long, value_name = "N", default_value_t = Sizes::default().destinations, value_parser = values::entries,
+        allow_hyphen_values = true
+    )]
+    max_destinations: u32,
+
+    /// What is given up at the start: all that gathering and attaching again does not need, once the probes are
+    /// attached also what attaching needs, or nothing
+    #[arg(long, value_name = "WHAT", default_value = "reattach")]
+    pub privileges: Privileges,
+}
+
+impl Probing {
+    /// How large the probes' maps are.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            services: self.max_services,
+            destinations: self.max_destinations,
+            ..Sizes::default()
+        }
+    }
+}
