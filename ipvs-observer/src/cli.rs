@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::{log, settings};
+use environment::Environment;
 
 /// Observes Linux Virtual Server (IPVS): its counters, and why its scheduler chose.
 #[derive(Debug, Parser)]
@@ -34,18 +35,20 @@ pub fn definition() -> clap::Command {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let definition = definition();
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut settled = environment::settled(definition.clone(), &args);
+    let environment = Environment::read(&definition);
+    let mut settled = environment.settled(definition, &args);
     let mut matches = settled
         .try_get_matches_from_mut(&args)
         .map_err(|error| environment::blamed(error, &args))?;
-    let visible = |name: &&str| {
-        definition
-            .find_subcommand(name)
-            .is_some_and(|verb| !verb.is_hide_set())
-    };
-    if let Some(verb) = matches.subcommand_name().filter(visible) {
-        environment::refuse_invalid(&definition, verb).map_err(|error| environment::blamed(error, &args))?;
-        for message in environment::unknown(&definition) {
+    let verb = matches
+        .subcommand_name()
+        .and_then(|name| settled.find_subcommand(name));
+    if let Some(verb) = verb.filter(|verb| !verb.is_hide_set()) {
+        let unknown = environment.unknown();
+        environment
+            .refuse_invalid(verb.get_name())
+            .map_err(|error| environment::blamed(error, &args))?;
+        for message in unknown {
             log::write(log::Level::Warning, &message);
         }
     }

@@ -3,7 +3,7 @@
 //! Owns: the variables' names, and what an empty, a foreign and an unknown one mean. Refuses to know: the flags, which
 //! it finds in the definition.
 
-use std::{env, ffi::OsString};
+use std::{collections::BTreeMap, env, ffi::OsString};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command, Error,
@@ -28,32 +28,105 @@ pub(super) fn with_variables(program: Command) -> Command {
     })
 }
 
-/// Takes out the variables that set nothing: empty ones, those that say no to a flag without a value, those that
-/// contradict what was typed, and those whose value only another verb takes. One that no verb takes stays, for the
-/// parser to refuse.
-pub(super) fn settled(program: Command, typed: &[OsString]) -> Command {
-    let verbs = verbs(&program);
-    program.mut_subcommands(|verb| {
-        let this = verb.clone();
-        verb.mut_args(|flag| {
-            let Some(variable) = variable(&flag).filter(|variable| env::var_os(variable).is_some()) else {
-                return flag;
-            };
-            let set = match tried(&this, &variable) {
-                _ if !is_set(&variable) => false,
-                Some(Ok(_)) if contradicts(&this, &flag, typed) => false,
-                Some(Ok(matches)) => {
-                    !matches!(flag.get_action(), ArgAction::SetTrue)
-                        || matches.get_flag(flag.get_id().as_str())
+/// A verb's name, and what it makes of a variable alone.
+type Tried = (String, Result<ArgMatches, Error>);
+
+/// The variables of the verbs that a user sees.
+pub(super) struct Environment {
+    /// By name, each as the verbs that have it take it; none while it is unset.
+    variables: BTreeMap<String, Vec<Tried>>,
+}
+
+impl Environment {
+    /// Reads the variables, each once for each verb.
+    pub(super) fn read(program: &Command) -> Self {
+        let mut variables = BTreeMap::<_, Vec<_>>::new();
+        for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            for variable in verb.get_arguments().filter_map(variable) {
+                let outcome = is_set(&variable).then(|| (verb.get_name().to_owned(), alone(verb, &variable)));
+                variables.entry(variable).or_default().extend(outcome);
+            }
+        }
+        Self { variables }
+    }
+
+    /// Takes out the variables that set nothing: empty ones, those that say no to a flag without a value, those that
+    /// contradict what was typed, and those whose value only another verb takes. One that no verb takes stays, for the
+    /// parser to refuse.
+    pub(super) fn settled(&self, program: Command, typed: &[OsString]) -> Command {
+        program.mut_subcommands(|verb| {
+            let this = verb.clone();
+            verb.mut_args(|flag| match variable(&flag) {
+                Some(variable) if env::var_os(&variable).is_some() => {
+                    let set = self.sets(&variable, &this, &flag, typed);
+                    if set { flag } else { without_variable(flag) }
                 }
-                Some(Err(_)) => !verbs
-                    .iter()
-                    .any(|other| matches!(tried(other, &variable), Some(Ok(_)))),
-                None => true,
-            };
-            if set { flag } else { without_variable(flag) }
+                _ => flag,
+            })
         })
-    })
+    }
+
+    fn sets(&self, variable: &str, verb: &Command, flag: &Arg, typed: &[OsString]) -> bool {
+        let tried = self.variables.get(variable).map_or(&[][..], Vec::as_slice);
+        match tried.iter().find(|(name, _)| name == verb.get_name()) {
+            None => false,
+            Some((_, Ok(matches))) => {
+                let no = matches!(flag.get_action(), ArgAction::SetTrue)
+                    && !matches.get_flag(flag.get_id().as_str());
+                !no && !contradicts(verb, flag, typed)
+            }
+            Some((_, Err(_))) => tried.iter().all(|(_, outcome)| outcome.is_err()),
+        }
+    }
+
+    /// Refuses a variable that `verb` has no flag for and whose value no other verb takes either.
+    pub(super) fn refuse_invalid(self, verb: &str) -> Result<(), Error> {
+        for tried in self.variables.into_values() {
+            let passed_over = tried
+                .iter()
+                .any(|(name, outcome)| name == verb || outcome.is_ok());
+            if !passed_over && let Some((_, outcome)) = tried.into_iter().next() {
+                outcome?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What to say of variables that begin like settings of this program and are none.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        let (linked, unknown): (Vec<_>, Vec<_>) = env::vars_os()
+            .filter_map(|(name, value)| name.into_string().ok().filter(|_| !value.is_empty()))
+            .filter(|name| name.starts_with(PREFIX) && !name.starts_with(LAB))
+            .filter(|name| !self.variables.contains_key(name))
+            .partition(|name| is_service_link(name));
+        let mut messages: Vec<_> = unknown.iter().map(|name| self.message(name)).collect();
+        if let Some(name) = linked.first() {
+            messages.push(format!(
+                "the environment variable {name} and its like are set by Kubernetes for a Service named \
+                 ipvs-observer, and have no effect; `enableServiceLinks: false` in the pod leaves them out"
+            ));
+        }
+        messages.sort();
+        messages
+    }
+
+    fn message(&self, name: &str) -> String {
+        let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_owned();
+        let likeness = |other: &String| strsim::jaro_winkler(&bare(name), &bare(other));
+        let nearest = self
+            .variables
+            .keys()
+            .max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        let remedy = match nearest.filter(|nearest| likeness(nearest) >= ALIKE) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => {
+                format!(
+                    "`ipvs-observer collect --help` lists the flags, and {PREFIX} goes before a flag's name"
+                )
+            }
+        };
+        format!("the environment variable {name} is no setting, so it has no effect; {remedy}")
+    }
 }
 
 /// Whether a flag that was typed excludes this one.
@@ -95,45 +168,6 @@ pub(super) fn blamed(error: Error, typed: &[OsString]) -> Error {
     Error::raw(kind, format!("the environment variable {variable} has an {text}"))
 }
 
-/// Refuses a variable that `verb` has no flag for and whose value no other verb takes either.
-pub(super) fn refuse_invalid(program: &Command, verb: &str) -> Result<(), Error> {
-    let (own, others): (Vec<_>, Vec<_>) = verbs(program)
-        .into_iter()
-        .partition(|other| other.get_name() == verb);
-    for variable in variables(&others) {
-        if !is_set(&variable) || own.iter().any(|own| tried(own, &variable).is_some()) {
-            continue;
-        }
-        let mut refused = None;
-        for outcome in others.iter().filter_map(|other| tried(other, &variable)) {
-            match outcome {
-                Ok(_) => refused = Some(Ok(())),
-                Err(error) => refused = refused.or(Some(Err(error))),
-            }
-        }
-        refused.unwrap_or(Ok(()))?;
-    }
-    Ok(())
-}
-
-/// What to say of variables that begin like settings of this program and are none.
-pub(super) fn unknown(program: &Command) -> Vec<String> {
-    let known = variables(&verbs(program));
-    let (linked, unknown): (Vec<_>, Vec<_>) = env::vars_os()
-        .filter_map(|(name, value)| name.into_string().ok().filter(|_| !value.is_empty()))
-        .filter(|name| name.starts_with(PREFIX) && !name.starts_with(LAB) && !known.contains(name))
-        .partition(|name| is_service_link(name));
-    let mut messages: Vec<_> = unknown.iter().map(|name| message(name, &known)).collect();
-    if let Some(name) = linked.first() {
-        messages.push(format!(
-            "the environment variable {name} and its like are set by Kubernetes for a Service named ipvs-observer, and \
-             have no effect; `enableServiceLinks: false` in the pod leaves them out"
-        ));
-    }
-    messages.sort();
-    messages
-}
-
 /// Whether Kubernetes gives a pod a variable of this name for a Service that is named like this program.
 fn is_service_link(name: &str) -> bool {
     let name = name.strip_prefix(PREFIX).unwrap_or_default();
@@ -141,38 +175,6 @@ fn is_service_link(name: &str) -> bool {
         || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"]
             .iter()
             .any(|link| name.starts_with(link))
-}
-
-fn message(name: &str, known: &[String]) -> String {
-    let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_owned();
-    let likeness = |other: &String| strsim::jaro_winkler(&bare(name), &bare(other));
-    let nearest = known
-        .iter()
-        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    let remedy = match nearest.filter(|nearest| likeness(nearest) >= ALIKE) {
-        Some(nearest) => format!("did you mean {nearest}?"),
-        None => {
-            format!("`ipvs-observer collect --help` lists the flags, and {PREFIX} goes before a flag's name")
-        }
-    };
-    format!("the environment variable {name} is no setting, so it has no effect; {remedy}")
-}
-
-/// The verbs that a user sees.
-fn verbs(program: &Command) -> Vec<Command> {
-    let visible = program.get_subcommands().filter(|verb| !verb.is_hide_set());
-    visible.cloned().collect()
-}
-
-/// The variables of some verbs, each once.
-fn variables(verbs: &[Command]) -> Vec<String> {
-    let mut names: Vec<_> = verbs
-        .iter()
-        .flat_map(|verb| verb.get_arguments().filter_map(variable))
-        .collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 fn variable_of(long: &str) -> String {
@@ -192,16 +194,12 @@ fn without_variable(flag: Arg) -> Arg {
     flag.env(Resettable::Reset)
 }
 
-/// What a verb makes of this variable alone; none where it has no such flag.
-fn tried(verb: &Command, name: &str) -> Option<Result<ArgMatches, Error>> {
-    let is_it = |flag: &Arg| variable(flag).is_some_and(|variable| variable == name);
-    verb.get_arguments().find(|flag| is_it(flag))?;
-    let alone = verb.clone().mut_args(|flag| {
-        if is_it(&flag) {
-            flag
-        } else {
-            without_variable(flag)
-        }
-    });
-    Some(alone.try_get_matches_from([verb.get_name()]))
+/// What a verb makes of this variable alone.
+fn alone(verb: &Command, name: &str) -> Result<ArgMatches, Error> {
+    let others_unset = |flag: Arg| match variable(&flag) {
+        Some(variable) if variable != name => without_variable(flag),
+        _ => flag,
+    };
+    let alone = verb.clone().mut_args(others_unset);
+    alone.try_get_matches_from([verb.get_name()])
 }
