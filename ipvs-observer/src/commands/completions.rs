@@ -15,18 +15,17 @@ pub fn run(shell: ShellArg) -> anyhow::Result<()> {
 }
 
 fn script(shell: ShellArg) -> Vec<u8> {
+    let shell = match shell {
+        ShellArg::Bash => Shell::Bash,
+        ShellArg::Zsh => Shell::Zsh,
+        ShellArg::Fish => Shell::Fish,
+    };
     let mut text = Vec::new();
-    let mut command = visible(&cli::definition());
-    match shell {
-        ShellArg::Bash => {
-            clap_complete::generate(Shell::Bash, &mut command, NAME, &mut text);
-            // It writes the dash of our name in two ways and then finds no verb's flags: clap-rs/clap#6421.
-            return String::from_utf8_lossy(&text)
-                .replace("ipvs__subcmd__observer", "ipvs__observer")
-                .into_bytes();
-        }
-        ShellArg::Zsh => clap_complete::generate(Shell::Zsh, &mut command, NAME, &mut text),
-        ShellArg::Fish => clap_complete::generate(Shell::Fish, &mut command, NAME, &mut text),
+    clap_complete::generate(shell, &mut visible(&cli::definition()), NAME, &mut text);
+    if shell == Shell::Bash {
+        // It writes the dash of our name in two ways and then finds no verb's flags: clap-rs/clap#6421.
+        let script = String::from_utf8_lossy(&text).replace("ipvs__subcmd__observer", "ipvs__observer");
+        return script.into_bytes();
     }
     text
 }
