@@ -10,30 +10,12 @@ mod support;
 
 use std::{
     io::Write,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
-use support::child;
-
-fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
-    // Only what a test sets.
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("IPVS_OBSERVER_"))
-        {
-            command.env_remove(name);
-        }
-    }
-    command
-        .args(args)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null());
-    command.output().expect("the program starts")
-}
+use support::child::{self, program, run};
 
 #[test]
 fn a_wrong_value_ends_with_2_before_anything_starts_and_shows_a_right_one() {
@@ -56,10 +38,8 @@ fn a_wrong_value_ends_with_2_before_anything_starts_and_shows_a_right_one() {
         (["--precision", "m"], "ns, us, ms, s"),
         (["--probes", "maybe"], "auto, on, off"),
     ] {
-        let output = run(&["collect", args[0], args[1]], &[]);
-        let message = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-        assert!(output.stdout.is_empty(), "{args:?}");
+        let (code, lines, message) = run(&["collect", args[0], args[1]], &[]);
+        assert_eq!((code, lines.as_str()), (Some(2), ""), "{args:?}: {message}");
         assert!(message.starts_with("E! "), "{message}");
         assert_eq!(
             message.lines().count(),
@@ -79,9 +59,8 @@ fn a_count_of_nothing_is_refused_in_the_verbs_own_words() {
         ("collect", "no gather would be made", "decision"),
         ("trace", "nothing would be shown", "gather"),
     ] {
-        let output = run(&[verb, "--count", "0"], &[]);
-        assert_eq!(output.status.code(), Some(2));
-        let message = String::from_utf8(output.stderr).expect("text");
+        let (code, _, message) = run(&[verb, "--count", "0"], &[]);
+        assert_eq!(code, Some(2));
         assert!(message.contains(words) && !message.contains(others), "{message}");
     }
 }
@@ -96,9 +75,8 @@ fn an_output_of_another_kind_is_refused_with_the_kinds_that_there_are() {
             "unix:/run/x",
             "stderr",
         ] {
-            let output = run(&[verb, "--output", output], &[]);
-            assert_eq!(output.status.code(), Some(2));
-            let message = String::from_utf8(output.stderr).expect("text");
+            let (code, _, message) = run(&[verb, "--output", output], &[]);
+            assert_eq!(code, Some(2));
             for scheme in ["stdout", "unix://", "unixgram://"] {
                 assert!(message.contains(scheme), "{message}");
             }
@@ -117,10 +95,8 @@ fn a_namespace_that_is_absent_or_none_ends_what_cannot_wait_for_it() {
         (&["collect", "--netns", "/proc/self/ns/mnt"], 2),
         (&["trace", "--netns", "/proc/self/status"], 2),
     ] {
-        let output = run(args, &[]);
-        let message = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
-        assert!(output.stdout.is_empty(), "{args:?}");
+        let (ended, lines, message) = run(args, &[]);
+        assert_eq!((ended, lines.as_str()), (Some(code), ""), "{args:?}: {message}");
         assert!(message.contains("network namespace"), "{args:?}: {message}");
         assert!(message.contains("`ip netns`"), "{args:?}: {message}");
     }
@@ -134,40 +110,34 @@ fn an_unknown_flag_and_flags_that_contradict_end_with_2() {
         &["nope"],
         &[],
     ] {
-        let output = run(args, &[]);
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(output.stdout.is_empty(), "{args:?}");
-        assert!(!output.stderr.is_empty(), "{args:?}");
+        let (code, lines, message) = run(args, &[]);
+        assert_eq!((code, lines.as_str()), (Some(2), ""), "{args:?}");
+        assert!(!message.is_empty(), "{args:?}");
     }
 }
 
 #[test]
 fn the_environment_sets_what_flags_set_and_is_checked_like_them() {
-    let output = run(&["collect"], &[("IPVS_OBSERVER_INTERVAL", "soon")]);
-    assert_eq!(output.status.code(), Some(2));
-    let message = String::from_utf8(output.stderr).expect("text");
+    let (code, _, message) = run(&["collect"], &[("IPVS_OBSERVER_INTERVAL", "soon")]);
+    assert_eq!(code, Some(2));
     assert!(
         message.contains("--interval") && message.contains("'soon'"),
         "{message}"
     );
-    let output = run(
+    let (code, lines, _) = run(
         &["collect"],
         &[("IPVS_OBSERVER_ONCE", "true"), ("IPVS_OBSERVER_SCHEMA", "full")],
     );
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        String::from_utf8(output.stdout).expect("text").lines().count(),
-        1,
-        "a machine without IPVS"
-    );
+    assert_eq!(code, Some(0));
+    assert_eq!(lines.lines().count(), 1, "a machine without IPVS");
 }
 
 #[test]
 fn help_and_version_go_to_stdout_and_end_with_0() {
     for args in [&["--help"][..], &["--version"], &["collect", "--help"]] {
-        let output = run(args, &[]);
-        assert_eq!(output.status.code(), Some(0), "{args:?}");
-        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+        let (code, text, message) = run(args, &[]);
+        assert_eq!((code, message.as_str()), (Some(0), ""), "{args:?}");
+        assert!(!text.is_empty(), "{args:?}");
     }
 }
 
@@ -181,8 +151,7 @@ fn a_reader_of_standard_output_that_is_gone_is_a_quiet_end() {
     ] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
-        let output = command
+        let output = program()
             .args(args)
             .stdout(writer)
             .output()
@@ -202,8 +171,7 @@ fn a_full_disk_is_said_and_ends_with_1() {
         .write(true)
         .open("/dev/full")
         .expect("/dev/full");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
-    let output = command
+    let output = program()
         .args(["collect", "--once"])
         .stdout(full)
         .output()
@@ -224,7 +192,7 @@ struct Triggered {
 
 impl Triggered {
     fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
+        let mut command = program();
         command.args(["collect", "--probes", "off"]).args(args);
         let mut child = command
             .stdin(Stdio::piped())
@@ -318,7 +286,7 @@ fn a_burst_of_newlines_is_not_a_queue_of_gathers() {
 
 /// Starts a gather by a signal, with something else than its own pipe on standard input.
 fn signalled(trigger: &str, stdin: impl Into<Stdio>) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_ipvs-observer"))
+    program()
         .args(["collect", "--probes", "off", "--trigger", trigger])
         .stdin(stdin)
         .stdout(Stdio::null())

@@ -6,31 +6,11 @@
     reason = "a test that cannot go on fails by it"
 )]
 
-use std::process::{Command, Stdio};
+mod support;
 
 use clap::ArgAction;
 use ipvs_observer::cli;
-
-/// Status, lines on stdout and messages, with these variables of ours and no others.
-fn run(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("IPVS_OBSERVER_"))
-        {
-            command.env_remove(name);
-        }
-    }
-    let output = command
-        .args(args)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
+use support::child::run;
 
 const ONCE: [&str; 2] = ["collect", "--once"];
 

@@ -1,7 +1,13 @@
 //! Completion scripts in the shells that they are for, and manual pages under the formatters that check them.
 //! Debian's packages `zsh`, `fish`, `man-db` and `mandoc` have the programs; `cargo xtask test` installs them.
 
-#![allow(clippy::expect_used, reason = "a test that cannot go on fails by it")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by it"
+)]
+
+mod support;
 
 use std::{
     fs,
@@ -9,11 +15,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use support::child::program;
 use tempfile::TempDir;
 
 /// What the program prints for a hidden verb.
 fn printed(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"))
+    let output = program()
         .args(args)
         .env("SOURCE_DATE_EPOCH", "1763800000")
         .output()

@@ -1,11 +1,35 @@
-//! Processes of a test: scripts, and what a process writes.
+//! Processes of a test: the program, scripts, and what a process writes.
 
 use std::{
+    env,
     io::{BufRead, BufReader, Read},
-    process::Command,
+    process::{Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
 };
+
+/// The program, with no variable of ours but those that a test sets.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-observer"));
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("IPVS_OBSERVER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// How the program ends with these arguments and variables, and what it writes to stdout and stderr.
+pub fn run(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = program()
+        .args(args)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
 
 /// The lines of a process, as they come. The receiver is told of the end by an error.
 pub fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
