@@ -124,10 +124,7 @@ pub(crate) fn at_once() -> usize {
         .ok()
         .and_then(|text| available(&text));
     let guests = memory.map_or(1, |mib| mib / (u64::from(MEMORY) + OVERHEAD));
-    // Its tests wait for most of their time: a guest takes 40 % of a processor.
-    (processors * 3 / 2)
-        .min(usize::try_from(guests).unwrap_or(1))
-        .max(1)
+    processors.min(usize::try_from(guests).unwrap_or(1)).max(1)
 }
 
 /// MiB available, out of /proc/meminfo.

@@ -1,8 +1,9 @@
 //! `test`: every check there is, and what became of each.
 //!
-//! The kernel tests begin as soon as they are compiled, in guests of their own; all other stages run beside them, one
-//! after another. What a guest printed comes between two stages. A stage that fails does not keep the others from running, except that nothing can be said without the
-//! eBPF object. A kernel that cannot be had is a failure like any other.
+//! The kernel tests begin as soon as they are compiled, in guests of their own: one guest per processor. All other
+//! stages run beside them, one after another, in place of one guest. What a guest printed comes between two stages. A
+//! stage that fails does not keep the others from running, except that nothing can be said without the eBPF object. A
+//! kernel that cannot be had is a failure like any other.
 
 use std::{
     fs,
