@@ -1,56 +1,11 @@
-//! The Grafana dashboard in `docs/grafana/`: its queries, what names they use, and what Grafana makes of them before
-//! the database sees them.
+//! The Grafana dashboard in `docs/grafana/`: its queries, and what Grafana makes of them before the database sees them.
 //!
 //! The rules of substitution are Grafana's: `${name:regex}` is a value with what is special in it escaped, several
 //! values are a group of alternatives, and All is the variable's own `allValue` as it stands.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
-};
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde_json::Value as Json;
-
-use super::page::{self, Row};
-
-/// The tag that Telegraf adds to every line.
-pub const HOST: &str = "host";
-
-/// Words of InfluxQL that the dashboard may use without quotes: a name among them would be a mistake.
-const WORDS: [&str; 32] = [
-    "SELECT",
-    "FROM",
-    "WHERE",
-    "AND",
-    "OR",
-    "GROUP",
-    "BY",
-    "AS",
-    "ORDER",
-    "DESC",
-    "LIMIT",
-    "IN",
-    "SHOW",
-    "TAG",
-    "VALUES",
-    "WITH",
-    "KEY",
-    "time",
-    "fill",
-    "none",
-    "true",
-    "last",
-    "max",
-    "mean",
-    "sum",
-    "count",
-    "non_negative_derivative",
-    "non_negative_difference",
-    "$timeFilter",
-    "$__interval",
-    "$__interval_ms",
-    "1s",
-];
 
 pub enum Kind {
     Panel,
@@ -165,42 +120,15 @@ impl Query {
             .replace("$__interval", &format!("{seconds}s"))
     }
 
-    /// The measurement, and the tags and fields that are asked of it; an error names what is not on the page.
-    pub fn names(&self) -> Result<Names, String> {
-        let tokens = tokens(&self.text)?;
-        for token in &tokens {
-            if let Token::Word(word) = token
-                && !WORDS.contains(&word.as_str())
-                && word.parse::<f64>().is_err()
-            {
-                return Err(format!(
-                    "{word:?} is no word of InfluxQL: names go in double quotes"
-                ));
-            }
-        }
-        names(&tokens, &page::rows())
+    /// The measurement that is asked, by the query within if there is one.
+    pub fn measurement(&self) -> &str {
+        let (_, rest) = self.text.rsplit_once("FROM \"").expect("a measurement");
+        rest.split_once('"').expect("its end").0
     }
 
-    /// Fields that the page calls counters and that are used as they stand.
-    pub fn bare_counters(&self, names: &Names) -> Vec<&'static str> {
-        let counters = page::rows();
-        let counters = counters
-            .iter()
-            .filter(|row| row.measurement == names.measurement && row.counter());
-        counters
-            .filter(|row| {
-                let used = format!("\"{}\"", row.name);
-                let within =
-                    ["derivative", "difference"].map(|kind| format!("non_negative_{kind}(last({used})"));
-                let all = self.text.matches(&used).count();
-                let aliases = self.text.matches(&format!("AS {used}")).count();
-                let outer = format!("sum({used})");
-                let outer = self.text.matches(&outer).count();
-                let counted: usize = within.iter().map(|form| self.text.matches(form).count()).sum();
-                all > aliases + outer + counted
-            })
-            .map(|row| row.name)
-            .collect()
+    /// Everything in double quotes: measurements, tags, fields and what columns are called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.text.split('"').skip(1).step_by(2)
     }
 }
 
@@ -221,133 +149,4 @@ fn escaped(value: &str) -> String {
         escaped.push(letter);
     }
     escaped
-}
-
-/// What a query asks of the database.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Names {
-    pub measurement: String,
-    pub tags: BTreeSet<String>,
-    pub fields: BTreeSet<String>,
-    /// The columns that it gives under names of its own.
-    aliases: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    /// In double quotes.
-    Name(String),
-    Word(String),
-    Sign(char),
-    /// A text or a regular expression.
-    Literal,
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let mut tokens = Vec::new();
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        let matching = matches!(tokens.last(), Some(Token::Sign('~')));
-        let end = match letter {
-            '"' | '\'' => Some(letter),
-            '/' if matching => Some('/'),
-            _ => None,
-        };
-        if let Some(end) = end {
-            let mut inner = String::new();
-            loop {
-                match letters.next() {
-                    None => return Err(format!("{inner:?} has no end")),
-                    Some(letter) if letter == end => break,
-                    Some('\\') => inner.extend(letters.next()),
-                    Some(letter) => inner.push(letter),
-                }
-            }
-            tokens.push(if end == '"' {
-                Token::Name(inner)
-            } else {
-                Token::Literal
-            });
-        } else if letter.is_alphanumeric() || "_$".contains(letter) {
-            let mut word = letter.to_string();
-            while let Some(letter) = letters.next_if(|letter| letter.is_alphanumeric() || *letter == '_') {
-                word.push(letter);
-            }
-            tokens.push(Token::Word(word));
-        } else if !letter.is_whitespace() {
-            tokens.push(Token::Sign(letter));
-        }
-    }
-    Ok(tokens)
-}
-
-fn names(tokens: &[Token], page: &[Row]) -> Result<Names, String> {
-    let from = tokens
-        .iter()
-        .position(|token| *token == Token::Word("FROM".to_owned()))
-        .ok_or("it has no FROM")?;
-    // What is asked of a query within, or of a measurement: its tags are there in both cases.
-    let (mut names, rest, inner) = match tokens.get(from + 1) {
-        Some(Token::Name(measurement)) => {
-            let names = Names {
-                measurement: measurement.clone(),
-                tags: BTreeSet::new(),
-                fields: BTreeSet::new(),
-                aliases: BTreeSet::new(),
-            };
-            (names, &tokens[from + 2..], None)
-        }
-        Some(Token::Sign('(')) => {
-            let end = closing(tokens, from + 1)?;
-            let mut names = self::names(&tokens[from + 2..end], page)?;
-            let inner = std::mem::take(&mut names.aliases);
-            (names, &tokens[end + 1..], Some(inner))
-        }
-        _ => return Err("neither a measurement nor a query is behind FROM".to_owned()),
-    };
-    let mut of_it = page
-        .iter()
-        .filter(|row| row.measurement == names.measurement)
-        .peekable();
-    if of_it.peek().is_none() {
-        return Err(format!("no measurement is called {:?}", names.measurement));
-    }
-    let (tags, fields): (Vec<_>, Vec<_>) = of_it.partition(|row| row.tag);
-    let has = |rows: &[&Row], name: &str| rows.iter().any(|row| row.name == name);
-    let mut alias = false;
-    for token in tokens[..from].iter().chain(rest) {
-        if let Token::Name(name) = token {
-            if alias {
-                names.aliases.insert(name.clone());
-            } else if name == HOST || has(&tags, name) {
-                names.tags.insert(name.clone());
-            } else if let Some(inner) = &inner {
-                if !inner.contains(name) {
-                    return Err(format!("the query within gives no {name:?}"));
-                }
-            } else if has(&fields, name) {
-                names.fields.insert(name.clone());
-            } else {
-                return Err(format!("{} has no {name:?}", names.measurement));
-            }
-        }
-        alias = *token == Token::Word("AS".to_owned());
-    }
-    Ok(names)
-}
-
-/// Where the bracket ends that opens at `open`.
-fn closing(tokens: &[Token], open: usize) -> Result<usize, String> {
-    let mut depth = 0;
-    for (place, token) in tokens.iter().enumerate().skip(open) {
-        match token {
-            Token::Sign('(') => depth += 1,
-            Token::Sign(')') => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Ok(place);
-        }
-    }
-    Err("a bracket is not closed".to_owned())
 }

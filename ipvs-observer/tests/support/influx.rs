@@ -17,7 +17,6 @@ use super::lines::{Line, Value};
 pub struct Influx {
     process: Child,
     port: u16,
-    database: String,
     _folder: tempfile::TempDir,
 }
 
@@ -57,7 +56,6 @@ impl Influx {
         let mut influx = Self {
             process,
             port: http,
-            database: String::new(),
             _folder: folder,
         };
         let errors = influx.process.stderr.take().expect("piped");
@@ -76,14 +74,8 @@ impl Influx {
             );
             thread::sleep(Duration::from_millis(100));
         }
-        influx.use_database("t");
+        influx.query("CREATE DATABASE t");
         influx
-    }
-
-    /// Makes a database, and what follows goes there.
-    pub fn use_database(&mut self, name: &str) {
-        name.clone_into(&mut self.database);
-        self.query(&format!("CREATE DATABASE {name}"));
     }
 
     fn url(&self, path: &str) -> String {
@@ -91,7 +83,7 @@ impl Influx {
     }
 
     pub fn query(&self, query: &str) -> Json {
-        let response = ureq::post(self.url(&format!("query?db={}&epoch=ns", self.database)))
+        let response = ureq::post(self.url("query?db=t&epoch=ns"))
             .config()
             .http_status_as_error(false)
             .build()
@@ -118,7 +110,7 @@ impl Influx {
     }
 
     pub fn write(&self, lines: &str) {
-        let answer = ureq::post(self.url(&format!("write?db={}", self.database)))
+        let answer = ureq::post(self.url("write?db=t"))
             .config()
             .http_status_as_error(false)
             .build()
