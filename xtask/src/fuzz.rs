@@ -1,8 +1,8 @@
 //! `fuzz`: the targets in `fuzz/` under libFuzzer, for a bounded time.
 //!
-//! The fuzzer needs what the compiler puts into the program for it, and that is asked for here by the flags that
-//! `cargo fuzz` gives to a nightly: the machine's own compiler takes them too. Where it carries AddressSanitizer,
-//! memory is watched besides, which is the judge of the few unsafe lines on these ways.
+//! The flags are those that `cargo fuzz` gives to a nightly: the machine's own compiler takes them too, and only what is
+//! written here is compiled with them. `cargo fuzz` compiles every dependency again: 200 to 230 s of processor time and
+//! 50 for itself, where this takes 100. AddressSanitizer is the judge of the few unsafe lines on these ways.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,6 @@ use crate::{
     build,
     needs::{self, Purpose},
     process,
-    progress::say,
     workspace::Workspace,
 };
 
@@ -38,6 +37,8 @@ const COVERAGE: [&str; 7] = [
     "--cfg=fuzzing",
     "-Cforce-frame-pointers=yes",
 ];
+/// AddressSanitizer with GCC's runtime library, for a compiler without one of its own, such as Debian's.
+const GCC_RUNTIME: &str = " -Zexternal-clangrt -Cdefault-linker-libraries=yes -Clink-arg=-fsanitize=address";
 
 /// `fuzz`'s arguments.
 #[derive(clap::Args, Debug)]
@@ -105,11 +106,9 @@ pub(crate) fn stage(workspace: &Workspace, bound: Bound) -> Result<()> {
 /// What is written here is compiled for the fuzzer, optimised and with every overflow looked at. What it depends on is
 /// as the tests have it, and is not built again: it stays out of the way by which the fuzzer finds new inputs.
 fn programs(workspace: &Workspace) -> Result<PathBuf> {
-    let mut flags = COVERAGE.join(" ");
-    if has_address_sanitizer(&process::host()?)? {
-        flags += " -Zsanitizer=address";
-    } else {
-        say("this compiler carries no AddressSanitizer: what is found are panics, hangs and wrong answers");
+    let mut flags = COVERAGE.join(" ") + " -Zsanitizer=address";
+    if !has_address_sanitizer(&process::host()?)? {
+        flags += GCC_RUNTIME;
     }
     let mut cargo = workspace.cargo();
     cargo
