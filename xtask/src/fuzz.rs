@@ -11,7 +11,7 @@ use std::{
     process::{Command, ExitCode},
     sync::{Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -64,14 +64,6 @@ pub(crate) struct Args {
 pub(crate) enum Bound {
     Seconds(u64),
     Runs(u64),
-}
-
-/// What became of one target.
-struct Run {
-    target: &'static str,
-    executions: u64,
-    time: Duration,
-    failure: Option<String>,
 }
 
 /// The verb.
@@ -157,63 +149,52 @@ fn has_address_sanitizer(host: &str) -> Result<bool> {
     }))
 }
 
-/// Runs targets, as many at a time as there are processors, and prints a row for each.
-fn run(workspace: &Workspace, programs: &Path, targets: &[&'static str], bound: Bound) -> Result<()> {
-    let next = Mutex::new(targets.iter());
-    let runs = Mutex::new(Vec::new());
-    let at_once = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..at_once.min(targets.len()) {
-            scope.spawn(|| {
-                loop {
-                    let Some(target) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else {
-                        return;
-                    };
-                    let run = one(workspace, programs, target, bound);
-                    runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
-                }
-            });
-        }
-    });
-    let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+/// Runs targets, as many at a time as there are processors. Whatever was found is the error.
+fn run(workspace: &Workspace, programs: &Path, targets: &[&str], bound: Bound) -> Result<()> {
     println!(
         "{:<10} {:>12} {:>8} {:>10}  result",
         "target", "executions", "time", "a second"
     );
-    for run in &runs {
-        println!(
-            "{:<10} {:>12} {:>6} s {:>10.0}  {}",
-            run.target,
-            run.executions,
-            run.time.as_secs(),
-            run.executions as f64 / run.time.as_secs_f64(),
-            if run.failure.is_some() {
-                "FOUND SOMETHING"
-            } else {
-                "nothing found"
-            }
-        );
-    }
-    let found: Vec<_> = runs.into_iter().filter_map(|run| run.failure).collect();
+    let next = Mutex::new(targets.iter());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(target) = take() {
+                    let failure = one(workspace, &programs.join(target), target, bound);
+                    found
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend(failure);
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !found.is_empty() {
         bail!("{}", found.join("\n"));
     }
     Ok(())
 }
 
-fn one(workspace: &Workspace, programs: &Path, target: &'static str, bound: Bound) -> Run {
+/// Runs a target, prints its row, and returns what was found.
+fn one(workspace: &Workspace, program: &Path, target: &str, bound: Bound) -> Option<String> {
     let started = Instant::now();
-    let outcome = fuzz(workspace, &programs.join(target), target, bound);
-    let (executions, failure) = match outcome {
-        Ok((executions, failure)) => (executions, failure),
-        Err(error) => (0, Some(format!("{target}: {error:#}"))),
-    };
-    Run {
-        target,
-        executions,
-        time: started.elapsed(),
-        failure,
-    }
+    let (executions, failure) = fuzz(workspace, program, target, bound)
+        .unwrap_or_else(|error| (0, Some(format!("{target}: {error:#}"))));
+    let time = started.elapsed();
+    println!(
+        "{target:<10} {executions:>12} {:>6} s {:>10.0}  {}",
+        time.as_secs(),
+        executions as f64 / time.as_secs_f64(),
+        if failure.is_some() {
+            "FOUND SOMETHING"
+        } else {
+            "nothing found"
+        }
+    );
+    failure
 }
 
 /// Executions, and what was found.
@@ -247,11 +228,15 @@ fn fuzz(workspace: &Workspace, program: &Path, target: &str, bound: Bound) -> Re
         .status()
         .with_context(|| format!("cannot run {}", program.display()))?;
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    // Also a target that found something ends with its statistics.
+    let executions = said.lines().find_map(|line| {
+        line.strip_prefix("stat::number_of_executed_units:")?
+            .trim()
+            .parse()
+            .ok()
+    });
     if status.success() {
-        return Ok((
-            executions(&said).context("libFuzzer counted no executions")?,
-            None,
-        ));
+        return Ok((executions.context("libFuzzer counted no executions")?, None));
     }
     let input = said
         .lines()
@@ -267,37 +252,12 @@ fn fuzz(workspace: &Workspace, program: &Path, target: &str, bound: Bound) -> Re
         words.join("; "),
         log.display()
     );
-    Ok((executions(&said).unwrap_or(0), Some(failure)))
-}
-
-/// Out of libFuzzer's last words, or, where it was cut short, out of its last report.
-fn executions(said: &str) -> Option<u64> {
-    let stated = said
-        .lines()
-        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-    match stated {
-        Some(number) => number.trim().parse().ok(),
-        None => said.lines().rev().find_map(|line| {
-            let number = line.strip_prefix('#')?.split_whitespace().next()?;
-            number.trim_end_matches(':').parse().ok()
-        }),
-    }
+    Ok((executions.unwrap_or(0), Some(failure)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{TARGETS, executions};
-
-    #[test]
-    fn executions_are_what_the_fuzzer_says_last() {
-        let end = "#8\tpulse\nDone 1000 runs in 1 second(s)\nstat::number_of_executed_units: 1000\n";
-        assert_eq!(executions(end), Some(1000));
-        assert_eq!(
-            executions("#2\tINITED cov: 1\n#64\tNEW cov: 3\npanicked at x\n"),
-            Some(64)
-        );
-        assert_eq!(executions("nothing"), None);
-    }
+    use super::TARGETS;
 
     #[test]
     fn every_target_of_the_package_is_run() {
