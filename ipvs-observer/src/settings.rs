@@ -20,6 +20,6 @@ pub use check::{Check, CheckFormat};
 pub use collect::{Collect, Precision};
 pub use filter::{ClientNet, DestinationSpec, Filter};
 pub use service::{ServiceSpec, wanted};
-pub use shared::{Namespaces, Probing, Services};
+pub use shared::{Namespaces, Probing, Services, Writing};
 pub use trace::{Trace, TraceFormat};
 pub use values::{count, duration, entries, interval, netns, size};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     log, module, netlink,
-    output::{Outputs, Pending, Target},
+    output::{Outputs, Pending},
     privilege::{self, Capability, Work},
     probe::ProbeMode,
     settings,
@@ -62,13 +62,10 @@ async fn pipeline(settings: settings::Collect) -> anyhow::Result<()> {
         btf: settings.probing.btf.as_deref(),
         namespaces: &netlink::namespace_paths(&settings.namespaces.names),
         enters: true,
-        sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
+        sockets: settings.writing.to_sockets(),
     });
     trigger.begin().context(NO_TRIGGER)?;
-    let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
-        "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
-    )?;
-    let outputs = Arc::new(outputs);
+    let outputs = worker::outputs(&settings.writing)?;
     let ending = Arc::new(Notify::new());
     let work = {
         let (outputs, ending, events) = (Arc::clone(&outputs), Arc::clone(&ending), Handle::current());

@@ -10,15 +10,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::Context;
-
 use super::{
     stop::{Stop, flush},
     worker::{self, End},
 };
 use crate::{
     module, netlink,
-    output::{Outputs, Target},
     privilege::{self, Work},
     settings,
     trace::LocalClock,
@@ -43,13 +40,10 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
         btf: settings.probing.btf.as_deref(),
         namespaces: &netlink::namespace_paths(&settings.namespaces.names),
         enters: false,
-        sockets: settings.outputs.iter().any(|output| *output != Target::Stdout),
+        sockets: settings.writing.to_sockets(),
     });
     let mut stop = Stop::install()?;
-    let outputs = Outputs::start(&settings.outputs, settings.backlog).context(
-        "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
-    )?;
-    let outputs = Arc::new(outputs);
+    let outputs = worker::outputs(&settings.writing)?;
     let going = Arc::new(AtomicBool::new(true));
     let work = {
         let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));

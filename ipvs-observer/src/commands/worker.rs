@@ -2,13 +2,13 @@
 //!
 //! Network namespaces are entered and capabilities held by that thread alone, and by those that it makes for a moment.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use anyhow::Context;
 use tokio::{runtime, sync::oneshot, time::timeout};
 
 use super::stop::{GRACE, Stop};
-use crate::{output::Outputs, privilege};
+use crate::{output::Outputs, privilege, settings::Writing};
 
 /// How the work ended.
 pub(super) enum End<T> {
@@ -28,6 +28,18 @@ pub(super) fn run<T>(pipeline: impl Future<Output = anyhow::Result<T>>) -> anyho
         .build()
         .context("cannot start: the system gives no event loop; look at its limits on descriptors")?;
     runtime.block_on(pipeline)
+}
+
+/// Starts what writes the lines.
+///
+/// # Errors
+/// There is no thread for it.
+pub(super) fn outputs(writing: &Writing) -> anyhow::Result<Arc<Outputs>> {
+    Outputs::start(&writing.outputs, writing.backlog)
+        .map(Arc::new)
+        .context(
+            "cannot start the outputs, so nothing could be written; look at the system's limit on threads",
+        )
 }
 
 /// Has `work` done in the thread that works, until it is done or the word to stop comes, which `tell` passes on.

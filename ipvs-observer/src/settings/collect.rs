@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use super::{
-    shared::{Namespaces, Probing, Services, named},
-    values::{count, interval, size},
+    shared::{Namespaces, Probing, Services, Writing, named},
+    values::{count, interval},
 };
-use crate::{output::Target, points::Schema, probe::ProbeMode, trigger::Start};
+use crate::{points::Schema, probe::ProbeMode, trigger::Start};
 
 /// What `collect` does.
 #[derive(Args, Clone, Debug)]
@@ -35,22 +35,9 @@ pub struct Collect {
     )]
     count: Option<u64>,
 
-    /// Where lines go: stdout, unix:///PATH (stream) or unixgram:///PATH (datagrams); repeatable
-    #[arg(
-        long = "output",
-        value_name = "OUTPUT",
-        value_delimiter = ',',
-        default_value = "stdout",
-        allow_hyphen_values = true
-    )]
-    pub outputs: Vec<Target>,
-
-    /// Lines kept while an output is away, the oldest dropped first: 16MiB, 512KiB
-    #[arg(
-        long, value_name = "SIZE", default_value = "16MiB", value_parser = size,
-        allow_hyphen_values = true
-    )]
-    pub backlog: usize,
+    /// Where lines go.
+    #[command(flatten)]
+    pub writing: Writing,
 
     /// Which series: all, or exactly those of Telegraf's inputs.ipvs
     #[arg(long, value_name = "SCHEMA", default_value = "full", value_parser = named::<Schema>())]

@@ -8,7 +8,7 @@ use clap::{
 };
 
 use super::{service::ServiceSpec, values};
-use crate::{privilege::Privileges, probe::Sizes};
+use crate::{output::Target, privilege::Privileges, probe::Sizes};
 
 /// Reads a value by its name. Help then lists the names alone: what they mean stands in the flag's own sentence.
 pub(super) fn named<T: ValueEnum + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
@@ -38,6 +38,34 @@ pub struct Namespaces {
     /// netns
     #[arg(long = "netns", value_name = "NAME|PATH", value_delimiter = ',', value_parser = values::netns)]
     pub names: Vec<String>,
+}
+
+/// Where what is written goes.
+#[derive(Args, Clone, Debug)]
+pub struct Writing {
+    /// Where lines go: stdout, unix:///PATH (stream) or unixgram:///PATH (datagrams); repeatable
+    #[arg(
+        long = "output",
+        value_name = "OUTPUT",
+        value_delimiter = ',',
+        default_value = "stdout",
+        allow_hyphen_values = true
+    )]
+    pub outputs: Vec<Target>,
+
+    /// Lines kept while an output is away or slow, the oldest dropped first: 16MiB, 512KiB
+    #[arg(
+        long, value_name = "SIZE", default_value = "16MiB", value_parser = values::size,
+        allow_hyphen_values = true
+    )]
+    pub backlog: usize,
+}
+
+impl Writing {
+    /// Whether any of it goes to a socket.
+    pub fn to_sockets(&self) -> bool {
+        self.outputs.iter().any(|output| *output != Target::Stdout)
+    }
 }
 
 /// How it is probed.

@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use super::{
     filter::Filter,
-    shared::{Namespaces, Probing, named},
+    shared::{Namespaces, Probing, Writing, named},
     values::{count, duration, size},
 };
-use crate::{output::Target, probe::Sizes};
+use crate::probe::Sizes;
 
 /// What `trace` does.
 #[derive(Args, Clone, Debug)]
@@ -41,22 +41,9 @@ pub struct Trace {
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
 
-    /// Where events go: stdout, unix:///PATH (stream) or unixgram:///PATH (datagrams); repeatable
-    #[arg(
-        long = "output",
-        value_name = "OUTPUT",
-        value_delimiter = ',',
-        default_value = "stdout",
-        allow_hyphen_values = true
-    )]
-    pub outputs: Vec<Target>,
-
-    /// Events kept while an output is away or slow, the oldest dropped first: 16MiB, 512KiB
-    #[arg(
-        long, value_name = "SIZE", default_value = "16MiB", value_parser = size,
-        allow_hyphen_values = true
-    )]
-    pub backlog: usize,
+    /// Where events go.
+    #[command(flatten)]
+    pub writing: Writing,
 
     /// Kernel memory in which events wait to be read, rounded up to a power of two
     #[arg(

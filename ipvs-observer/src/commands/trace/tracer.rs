@@ -75,7 +75,7 @@ impl Tracer {
                 },
             })
         });
-        let color = settings.outputs == [Target::Stdout] && io::stdout().is_terminal();
+        let color = settings.writing.outputs == [Target::Stdout] && io::stdout().is_terminal();
         let mut tracer = Self {
             probes,
             standing: Standing::default(),
