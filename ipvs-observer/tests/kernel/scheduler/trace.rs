@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipvs_observer::{
-    model::{Activity, Address, Decision, Lost, Outcome, Traced},
+    model::{Activity, Address, Candidates, Decision, Lost, Outcome, Traced},
     probe::{ProbeSettings, Probes, Sizes, Tell},
 };
 
@@ -137,6 +137,14 @@ fn refusals_that_are_seen_and_those_that_are_lost_are_what_was_made() {
     assert!(decisions.iter().all(|decision| decision.outcome == Outcome::None));
 }
 
+/// What the scheduler had before it, and the place of the one that it chose: which is the one that was computed.
+fn explained<'a>(decision: &'a Decision, context: &str) -> (&'a Candidates, Option<usize>) {
+    let candidates = decision.candidates.as_ref().expect("they were asked for");
+    let chosen = candidates.list.iter().position(|candidate| candidate.chosen);
+    assert_eq!(candidates.computed, chosen, "{context}: {candidates:#?}");
+    (candidates, chosen)
+}
+
 #[test]
 fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_scheduler() {
     let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
@@ -175,14 +183,10 @@ fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_schedul
         assert!(lost.is_nothing(), "{lost:?}");
         assert_eq!(decisions.len(), 100, "{scheduler}");
         for (index, decision) in decisions.iter().enumerate() {
-            let candidates = decision.candidates.as_ref().expect("they were asked for");
+            let context = format!("{scheduler}, {index}");
+            let (candidates, chosen) = explained(decision, &context);
             assert_eq!((candidates.list.len(), candidates.more), (3, 0));
-            let chosen = candidates.list.iter().position(|candidate| candidate.chosen);
-            assert!(chosen.is_some(), "{scheduler}");
-            assert_eq!(
-                candidates.computed, chosen,
-                "{scheduler}, {index}: {candidates:#?}"
-            );
+            assert!(chosen.is_some(), "{context}");
         }
         drop(held);
     }
@@ -204,9 +208,7 @@ fn the_computed_winner_is_the_chosen_one_where_a_load_times_a_weight_is_beyond_3
     assert_eq!(decisions.len(), 280);
     let mut greatest = 0;
     for decision in &decisions {
-        let candidates = decision.candidates.as_ref().expect("they were asked for");
-        let chosen = candidates.list.iter().position(|candidate| candidate.chosen);
-        assert_eq!(candidates.computed, chosen, "{candidates:#?}");
+        let (candidates, _) = explained(decision, "wlc");
         let loads = candidates.list.iter().map(|candidate| {
             let state = &candidate.state;
             (u64::from(state.active) * 256 + u64::from(state.inactive)) * u64::from(state.weight)
@@ -283,9 +285,7 @@ fn hashes_are_computed_for_many_clients_ports_and_with_fallback_and_for_ipv6() {
                 assert_eq!(decisions.len(), 40, "{context}");
                 let mut taken = 0;
                 for decision in &decisions {
-                    let candidates = decision.candidates.as_ref().expect("they were asked for");
-                    let chosen = candidates.list.iter().position(|candidate| candidate.chosen);
-                    assert_eq!(candidates.computed, chosen, "{context}: {}", candidates.rule);
+                    let (_, chosen) = explained(decision, &context);
                     taken += usize::from(chosen.is_some());
                 }
                 if flags.contains("fallback") {
