@@ -253,14 +253,7 @@ fn nothing_of_a_killed_process_stays_in_the_kernel() {
 #[test]
 fn a_small_receive_buffer_costs_no_record() {
     prepare();
-    let mut rules = Vec::new();
-    for service in 0..60 {
-        writeln!(rules, "-A -t 10.103.0.{service}:80 -s rr").expect("memory");
-        for real in 0..200 {
-            writeln!(rules, "-a -t 10.103.0.{service}:80 -r 10.104.0.{real}:80 -m").expect("memory");
-        }
-    }
-    ipvsadm::restore(&String::from_utf8(rules).expect("text"));
+    ipvsadm::restore(&ipvsadm::many("-t", 103, "-s rr", 60, 200));
     let setting = "/proc/sys/net/core/rmem_default";
     let usual = std::fs::read_to_string(setting).expect("a setting");
     std::fs::write(setting, "2304").expect("the least that the kernel takes");

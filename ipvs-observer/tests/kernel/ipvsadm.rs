@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     io::Write,
     process::{Command, Stdio},
 };
@@ -40,6 +41,21 @@ pub fn run(args: &[&str]) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ipvsadm {args:?}: {error}");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Rules of so many services, from 10.`net`.0.0 on, with so many real servers each. `options` are the services'.
+pub fn many(protocol: &str, net: u8, options: &str, services: usize, servers: usize) -> String {
+    let mut rules = String::new();
+    for service in 0..services {
+        let (high, low) = (service / 250, service % 250);
+        let address = format!("{protocol} 10.{net}.{high}.{low}:80");
+        writeln!(rules, "-A {address} {options}").expect("a string grows");
+        for server in 0..servers {
+            let (server, weight) = (format!("10.{}.{high}.{server}:8080", net + 100), low + 1);
+            writeln!(rules, "-a {address} -r {server} -m -w {weight}").expect("a string grows");
+        }
+    }
+    rules
 }
 
 /// Empties the table and fills it with rules.

@@ -26,25 +26,9 @@ use crate::{
 const SERVICES: usize = 4000;
 const DESTINATIONS: usize = 10;
 
-fn rules() -> String {
-    let mut rules = String::new();
-    for service in 0..SERVICES {
-        let (high, low) = (service / 250, service % 250);
-        writeln!(rules, "-A -t 10.100.{high}.{low}:80 -s wlc").expect("memory");
-        for destination in 0..DESTINATIONS {
-            writeln!(
-                rules,
-                "-a -t 10.100.{high}.{low}:80 -r 10.200.{high}.{destination}:8080 -m -w {low}"
-            )
-            .expect("memory");
-        }
-    }
-    rules
-}
-
 #[test]
 fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
-    ipvsadm::restore(&rules());
+    ipvsadm::restore(&ipvsadm::many("-t", 100, "-s wlc", SERVICES, DESTINATIONS));
     let lines = observer::gather(&["--probes", "off"]);
     assert_eq!(of(&lines, "ipvs_virtual_server").count(), SERVICES);
     assert_eq!(of(&lines, "ipvs_real_server").count(), SERVICES * DESTINATIONS);
@@ -118,16 +102,7 @@ fn change_for(time: Duration, change: impl Fn(&mut ChildStdin) -> io::Result<()>
 #[test]
 fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
     const LASTING: usize = 600;
-    let mut rules = String::new();
-    for service in 0..LASTING {
-        let (high, low) = (service / 250, service % 250);
-        writeln!(rules, "-A -t 10.105.{high}.{low}:80 -s wlc").expect("memory");
-        for real in 0..3 {
-            let server = format!("10.106.{high}.{real}:8080");
-            writeln!(rules, "-a -t 10.105.{high}.{low}:80 -r {server} -m -w {low}").expect("memory");
-        }
-    }
-    ipvsadm::restore(&rules);
+    ipvsadm::restore(&ipvsadm::many("-t", 105, "-s wlc", LASTING, 3));
     // From then on the kernel lets dumps run in parallel.
     let sockets = if version() >= (7, 1) { 2 } else { 1 };
     assert_eq!(

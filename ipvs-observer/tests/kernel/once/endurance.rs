@@ -1,7 +1,6 @@
 //! What befalls a program that runs for months: large tables, bursts of events, and the word to stop at any moment.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{BufRead, BufReader, Read, Write as _},
     net::UdpSocket,
@@ -17,19 +16,7 @@ use crate::{faults, ipvsadm, observer, support::child::shell};
 
 /// A table of so many services with so many real servers each. A datagram is a connection, and leaves no entry behind.
 pub(super) fn table(services: usize, servers: usize) {
-    let mut rules = String::new();
-    for service in 0..services {
-        let (high, low) = (service / 250, service % 250);
-        writeln!(rules, "-A -u 10.100.{high}.{low}:80 -s rr -o").expect("memory");
-        for real in 0..servers {
-            writeln!(
-                rules,
-                "-a -u 10.100.{high}.{low}:80 -r 10.200.{high}.{real}:80 -m"
-            )
-            .expect("memory");
-        }
-    }
-    ipvsadm::restore(&rules);
+    ipvsadm::restore(&ipvsadm::many("-u", 100, "-s rr -o", services, servers));
 }
 
 pub(super) fn signal(child: &Child, name: &str) {
