@@ -10,16 +10,15 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::mpsc::Receiver,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     states::{try_unload, unload},
-    support::child::shell,
+    support::child::{lines, shell},
     watched::Process,
 };
 
@@ -106,40 +105,12 @@ impl Drop for Cleared {
     }
 }
 
-/// A command that was started, and what it prints.
+/// A command that was started, and the lines that it prints.
 struct Started {
     process: Process,
-    stdout: Printed,
-    stderr: Printed,
-}
-
-/// What comes out of a pipe, as it comes.
-struct Printed {
-    text: Arc<Mutex<String>>,
-    reader: thread::JoinHandle<()>,
-}
-
-impl Printed {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
-        let text = Arc::new(Mutex::new(String::new()));
-        let shared = Arc::clone(&text);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(pipe).lines() {
-                *shared.lock().expect("no panic") += &(line.expect("text") + "\n");
-            }
-        });
-        Self { text, reader }
-    }
-
-    fn has(&self, words: &str) -> bool {
-        self.text.lock().expect("no panic").contains(words)
-    }
-
-    fn whole(self) -> String {
-        self.reader.join().expect("a reader");
-        let text = self.text.lock().expect("no panic");
-        text.clone()
-    }
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    printed: Vec<String>,
 }
 
 impl Started {
@@ -151,20 +122,27 @@ impl Started {
             .stderr(Stdio::piped())
             .spawn()
             .expect("sh");
-        let stdout = Printed::of(child.stdout.take().expect("piped"));
-        let stderr = Printed::of(child.stderr.take().expect("piped"));
-        let process = Process(child);
         Self {
-            process,
-            stdout,
-            stderr,
+            stdout: lines(child.stdout.take().expect("piped")),
+            stderr: lines(child.stderr.take().expect("piped")),
+            process: Process(child),
+            printed: Vec::new(),
         }
     }
 
     /// Waits until its probes are attached: a trace reports it, and of a gathering each line is complete from then on.
-    fn wait_for_probes(&self, command: &str) {
+    fn wait_for_probes(&mut self, command: &str) {
         let begin = Instant::now();
-        while !self.stderr.has("probes attached") && !self.stdout.has("status=\"ok\"") {
+        loop {
+            self.printed.extend(self.stdout.try_iter());
+            if self
+                .stderr
+                .try_iter()
+                .any(|line| line.contains("probes attached"))
+                || self.printed.iter().any(|line| line.contains("status=\"ok\""))
+            {
+                return;
+            }
             assert!(begin.elapsed() < PATIENCE, "{command} attaches no probes");
             thread::sleep(Duration::from_millis(20));
         }
@@ -177,7 +155,8 @@ impl Started {
             assert!(begin.elapsed() < PATIENCE, "{command} does not end");
             thread::sleep(Duration::from_millis(20));
         }
-        self.stdout.whole()
+        self.printed.extend(self.stdout.iter());
+        shape::text(&self.printed)
     }
 }
 
@@ -197,7 +176,7 @@ fn run(block: &Block<'_>) -> Vec<String> {
             observers.push((place, Started::new(command)));
         }
     }
-    for (place, started) in &observers {
+    for (place, started) in &mut observers {
         started.wait_for_probes(block.commands[*place].0);
     }
     call(&format!("{}_during", block.name));
