@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOSTFILE[:GUESTPATH]")]
     add: Vec<Added>,
     /// The guest's memory
-    #[arg(long, value_name = "MIB", default_value_t = 1500)]
+    #[arg(long, value_name = "MIB", default_value_t = run::MEMORY)]
     memory: u32,
     /// End a run that takes longer, with what the console said
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]

@@ -74,8 +74,8 @@ pub(crate) enum Processors {
     /// The same, and the guest's clock counts its instructions.
     Counted,
     /// A thread each, so that they run at the same time. Under qemu 7.2 one boot in ten died of a stale instruction where
-    /// the other processor had just patched kernel code; of 29 under this one none did,
-    /// with probes attached and taken away.
+    /// the other processor had just patched kernel code; of 29 under this one none did, with probes attached and taken
+    /// away.
     ThreadEach,
 }
 
