@@ -166,5 +166,5 @@ fn a_trace_keeps_in_the_thread_that_traces_what_it_needs() {
         3,
         "{text}"
     );
-    assert!(stderr(&output).contains("3 decisions"));
+    assert!(stderr(&output).contains("I! 3 decisions"));
 }
