@@ -145,8 +145,8 @@ fn the_room_of_what_is_deleted_is_there_for_what_comes() {
     };
     let mut activity = Activity::default();
     for turn in 1..=TURNS {
-        ipvsadm::restore("-A -u 10.9.0.1:7010 -s rr -o\n-a -u 10.9.0.1:7010 -r 10.8.0.1:7000 -m -w 1\n");
-        client::ask("10.9.0.1:7010", 3);
+        ipvsadm::restore("-A -u 10.9.0.1:7014 -s rr -o\n-a -u 10.9.0.1:7014 -r 10.8.0.1:7000 -m -w 1\n");
+        client::ask("10.9.0.1:7014", 3);
         probes.read(&mut activity);
         let picks: Vec<_> = activity.destinations.iter().map(|(_, seen)| seen.picks).collect();
         assert_eq!((picks, activity.services.len()), (vec![3], 1), "turn {turn}");
