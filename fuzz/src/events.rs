@@ -3,9 +3,9 @@
 use std::{cell::RefCell, path::Path};
 
 use ipvs_observer::{
-    explain::hash::{self, Packet},
+    explain::{Explainer, hash},
     line::Encoder,
-    model::{Decision as Told, DestinationState as State, Traced},
+    model::{Decision as Told, DestinationState as State, Packet, Traced},
     points::{Points, Schema},
     probe::fuzzing::{self, Ring},
     settings::Filter,
@@ -38,12 +38,14 @@ pub fn run(data: &[u8]) {
         clients: vec!["10.0.0.0/7".parse().expect("a network")],
         ..Filter::default()
     };
+    let mut explainer = Explainer::default();
     RING.with_borrow_mut(|ring| {
         ring.forget();
         for (_, record) in frames(rest) {
-            let Some(traced) = ring.record(record, ahead) else {
+            let Some((traced, before)) = ring.record(record, ahead) else {
                 continue;
             };
+            let traced = explainer.explain(traced, before);
             let _ = filter.wants(&traced);
             people(&mut text, &traced);
             programs(&traced);
@@ -291,11 +293,11 @@ mod tests {
         for seed in seeds() {
             for (_, record) in frames(&seed[1..]) {
                 match ring.record(record, AHEAD) {
-                    Some(Traced::Decision(decision)) => {
+                    Some((Traced::Decision(_), before)) => {
                         decisions += 1;
-                        explained += usize::from(decision.candidates.is_some());
+                        explained += usize::from(before.is_some());
                     }
-                    Some(Traced::Change(_)) => changes += 1,
+                    Some((Traced::Change(_), _)) => changes += 1,
                     None => {}
                 }
             }

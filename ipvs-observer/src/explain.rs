@@ -9,111 +9,144 @@ mod given;
 pub mod hash;
 mod turn;
 
-use crate::model::{Candidate, Candidates, DestinationState};
+use crate::model::{Before, Candidate, Candidates, Choice, DestinationState, Memory, Traced};
 use cost::{By, expected_delay, least, most, never_queue};
+use hash::Hashed;
 use turn::{round_robin, weighted_round_robin};
 
-/// What a scheduler had before it.
-#[derive(Clone, Copy, Debug)]
-pub struct Before<'a> {
-    /// Its name.
-    pub scheduler: &'a str,
-    /// The service's destinations, in its order.
-    pub list: &'a [DestinationState],
-    /// Destinations that the service has beyond the list.
-    pub more: u32,
-    /// Whether this kernel keeps the sum of all connections, and then counts active ones 257 times and not 256.
-    pub total_connections: bool,
-    /// What the scheduler remembered of its last turn.
-    pub memory: Memory,
+/// Buckets of Maglev's table as kernels are built by default. No type and no state of the kernel tells the size.
+const MAGLEV: u32 = 4093;
+
+/// Explains decisions, and learns from them what the kernel does not tell.
+#[derive(Debug, Default)]
+pub struct Explainer {
+    /// Whether a choice of `mh` was not that of a table of the default size.
+    other_size: bool,
 }
 
-/// What a scheduler remembers from one turn to the next. Places are in the list; none is its head.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Memory {
-    /// Nothing that was read.
-    #[default]
-    Unread,
-    /// The round robin: the place of the destination taken last.
-    Last(Option<usize>),
-    /// The weighted round robin.
-    Weighted {
-        /// The place of the destination taken last.
-        last: Option<usize>,
-        /// The weight that a destination must have in this round (`cw`).
-        current: i32,
-        /// The weight with which rounds begin (`mw`), 0: no destination has a weight.
-        greatest: i32,
-        /// By how much it goes down from round to round (`di`).
-        step: i32,
-    },
-    /// A table by a hash, and where this packet comes to in it.
-    Hashed(Hashed),
-}
+impl Explainer {
+    /// Adds to a decision what its scheduler had before it, and what the scheduler's rule makes of that.
+    pub fn explain(&mut self, mut traced: Traced, before: Option<Before>) -> Traced {
+        if let (Traced::Decision(decision), Some(before)) = (&mut traced, before) {
+            decision.candidates = Some(self.candidates(&before));
+        }
+        traced
+    }
 
-/// Where a packet comes to in a scheduler's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashed {
-    /// What of the packet the hash goes by, in words.
-    pub by: &'static str,
-    /// Its bucket.
-    pub bucket: u32,
-    /// How many there are.
-    pub size: u32,
-    /// Whose it is, by the place in the list.
-    pub owner: usize,
-    /// Who takes the packet, if anybody does.
-    pub taken: Option<usize>,
-}
+    fn candidates(&mut self, before: &Before) -> Candidates {
+        let Rule {
+            costs,
+            computed,
+            words,
+        } = self.rule(before);
+        // A destination that is out of sight may have won.
+        let computed = computed.filter(|_| before.more == 0);
+        let rule = words + &difference(before, computed);
+        let list = before.list.iter().enumerate().map(|(place, state)| Candidate {
+            state: *state,
+            cost: costs.get(place).copied().flatten(),
+            chosen: before.choice == Choice::Took(place),
+        });
+        Candidates {
+            list: list.collect(),
+            more: before.more,
+            rule,
+            computed,
+        }
+    }
 
-/// What the scheduler did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// It took the destination at this place in the list.
-    Took(usize),
-    /// It took none.
-    Nothing,
-    /// What it took is not known.
-    Unknown,
-}
+    fn rule(&mut self, before: &Before) -> Rule {
+        let active_times = if before.total_connections { 257 } else { 256 };
+        // The kernel computes loads as `int`, and those that are too great for it wrap.
+        let load = move |state: &DestinationState| {
+            (i64::from(state.active) * active_times + i64::from(state.inactive)) as i32
+        };
+        match before.scheduler.as_str() {
+            "rr" => round_robin(before),
+            "wrr" => weighted_round_robin(before),
+            "lc" => least(
+                before,
+                format!("least of active * {active_times} + inactive"),
+                By::Load,
+                load,
+            ),
+            "wlc" => least(
+                before,
+                format!("least of (active * {active_times} + inactive) / weight"),
+                By::LoadAndWeight,
+                load,
+            ),
+            "sed" => least(
+                before,
+                "least of (active + 1) / weight".to_owned(),
+                By::LoadAndWeight,
+                expected_delay,
+            ),
+            "nq" => never_queue(before),
+            "fo" => most(before, "the greatest weight that is not overloaded", |_| true),
+            "ovf" => most(
+                before,
+                "the greatest weight whose active connections are not above it",
+                |state| state.active.cast_signed() <= state.weight.cast_signed(),
+            ),
+            "sh" | "mh" | "dh" => hashed(before, self.look_up(before)),
+            "lblc" | "lblcr" => {
+                let words = format!(
+                    "by the packet's destination, as its table of locality has it, which is not read; where that has \
+                     nothing, the least of (active * {active_times} + inactive) / weight, which the costs are"
+                );
+                let by_cost = least(before, words, By::LoadAndWeight, load);
+                Rule {
+                    computed: None,
+                    ..by_cost
+                }
+            }
+            "twos" => unknown(
+                before,
+                "the less loaded of two destinations drawn at random; the draw is not seen",
+            ),
+            other => unknown(
+                before,
+                &format!("the rule of '{other}' is not known to this program"),
+            ),
+        }
+    }
 
-/// What the scheduler's rule makes of what it had, beside what it did.
-pub fn explain(before: &Before<'_>, choice: Choice) -> Candidates {
-    let Rule {
-        costs,
-        computed,
-        words,
-    } = rule(before);
-    // A destination that is out of sight may have won.
-    let computed = computed.filter(|_| before.more == 0);
-    let rule = words + &difference(before, computed, choice);
-    let chosen = match choice {
-        Choice::Took(place) => Some(place),
-        Choice::Nothing | Choice::Unknown => None,
-    };
-    let list = before.list.iter().enumerate().map(|(place, state)| Candidate {
-        state: *state,
-        cost: costs.get(place).copied().flatten(),
-        chosen: chosen == Some(place),
-    });
-    Candidates {
-        list: list.collect(),
-        more: before.more,
-        rule,
-        computed,
+    /// Where the packet comes to in the scheduler's table; none where that is not known.
+    fn look_up(&mut self, before: &Before) -> Option<Hashed> {
+        let Before { list, packet, .. } = before;
+        match (before.scheduler.as_str(), &before.memory) {
+            // A table cannot be filled from a part of the destinations.
+            _ if before.more > 0 => None,
+            ("sh", &Memory::Buckets(size)) => hash::source(list, packet, size),
+            ("dh", &Memory::Buckets(size)) => hash::destination(list, packet, size),
+            ("mh", Memory::LastWeights(weights)) => {
+                let hashed = hash::maglev(list, weights, packet, MAGLEV)?;
+                // From the first choice on that a table of this size would not make, no bucket is known: others may
+                // agree by chance.
+                self.other_size |= match before.choice {
+                    Choice::Took(place) => hashed.taken != Some(place),
+                    Choice::TookAnother => true,
+                    Choice::Nothing => hashed.taken.is_some(),
+                    Choice::Unknown => return None,
+                };
+                (!self.other_size).then_some(hashed)
+            }
+            _ => None,
+        }
     }
 }
 
 /// In words, that the rule computes another destination than the scheduler took; nothing where they agree or where
 /// one of them is not known.
-fn difference(before: &Before<'_>, computed: Option<usize>, choice: Choice) -> String {
+fn difference(before: &Before, computed: Option<usize>) -> String {
     let Some(computed) = computed else {
         return String::new();
     };
-    let took = match choice {
+    let took = match before.choice {
         Choice::Took(place) if place != computed => name(before, place),
         Choice::Nothing => "none".to_owned(),
-        Choice::Took(_) | Choice::Unknown => return String::new(),
+        Choice::Took(_) | Choice::TookAnother | Choice::Unknown => return String::new(),
     };
     format!(
         "; this rule computes {}, but the scheduler took {took}: the state changed while it was read, or the rule of \
@@ -122,7 +155,7 @@ fn difference(before: &Before<'_>, computed: Option<usize>, choice: Choice) -> S
     )
 }
 
-fn name(before: &Before<'_>, place: usize) -> String {
+fn name(before: &Before, place: usize) -> String {
     let state = before.list.get(place);
     state.map_or_else(String::new, |state| state.key.to_string())
 }
@@ -133,69 +166,12 @@ struct Rule {
     words: String,
 }
 
-fn rule(before: &Before<'_>) -> Rule {
-    let active_times = if before.total_connections { 257 } else { 256 };
-    // The kernel computes loads as `int`, and those that are too great for it wrap.
-    let load = move |state: &DestinationState| {
-        (i64::from(state.active) * active_times + i64::from(state.inactive)) as i32
-    };
-    match before.scheduler {
-        "rr" => round_robin(before),
-        "wrr" => weighted_round_robin(before),
-        "lc" => least(
-            before,
-            format!("least of active * {active_times} + inactive"),
-            By::Load,
-            load,
-        ),
-        "wlc" => least(
-            before,
-            format!("least of (active * {active_times} + inactive) / weight"),
-            By::LoadAndWeight,
-            load,
-        ),
-        "sed" => least(
-            before,
-            "least of (active + 1) / weight".to_owned(),
-            By::LoadAndWeight,
-            expected_delay,
-        ),
-        "nq" => never_queue(before),
-        "fo" => most(before, "the greatest weight that is not overloaded", |_| true),
-        "ovf" => most(
-            before,
-            "the greatest weight whose active connections are not above it",
-            |state| state.active.cast_signed() <= state.weight.cast_signed(),
-        ),
-        "sh" | "mh" | "dh" => hashed(before),
-        "lblc" | "lblcr" => {
-            let words = format!(
-                "by the packet's destination, as its table of locality has it, which is not read; where that has \
-                 nothing, the least of (active * {active_times} + inactive) / weight, which the costs are"
-            );
-            let by_cost = least(before, words, By::LoadAndWeight, load);
-            Rule {
-                computed: None,
-                ..by_cost
-            }
-        }
-        "twos" => unknown(
-            before,
-            "the less loaded of two destinations drawn at random; the draw is not seen",
-        ),
-        other => unknown(
-            before,
-            &format!("the rule of '{other}' is not known to this program"),
-        ),
-    }
-}
-
 /// Whether a destination takes connections at all.
 fn usable(state: &DestinationState) -> bool {
     state.weight > 0 && !state.overloaded
 }
 
-fn unknown(before: &Before<'_>, words: &str) -> Rule {
+fn unknown(before: &Before, words: &str) -> Rule {
     Rule {
         costs: vec![None; before.list.len()],
         computed: None,
@@ -203,14 +179,14 @@ fn unknown(before: &Before<'_>, words: &str) -> Rule {
     }
 }
 
-fn hashed(before: &Before<'_>) -> Rule {
-    let Memory::Hashed(Hashed {
+fn hashed(before: &Before, hashed: Option<Hashed>) -> Rule {
+    let Some(Hashed {
         by,
         bucket,
         size,
         owner,
         taken,
-    }) = before.memory
+    }) = hashed
     else {
         return unknown(
             before,
@@ -218,8 +194,7 @@ fn hashed(before: &Before<'_>) -> Rule {
         );
     };
     let owned = name(before, owner);
-    // No type and no state of the kernel tells the size of Maglev's table.
-    let default = if before.scheduler == "mh" {
+    let default = if before.scheduler.as_str() == "mh" {
         " (the size by default, which the choice does not contradict)"
     } else {
         ""
@@ -241,9 +216,10 @@ fn hashed(before: &Before<'_>) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::{
-        Before, Choice, explain,
-        given::{before, state},
+        Explainer,
+        given::{before, explain, state},
     };
+    use crate::model::{Before, Choice, Memory};
 
     #[test]
     fn where_the_deciding_state_is_not_read_no_winner_is_computed_and_it_is_said() {
@@ -253,6 +229,45 @@ mod tests {
             assert_eq!(explained.computed, None, "{scheduler}");
             assert!(explained.rule.contains("not"), "{scheduler}: {}", explained.rule);
         }
+    }
+
+    #[test]
+    fn a_choice_that_no_table_of_the_default_size_makes_ends_the_buckets_of_maglev() {
+        let list = [state(1, 0, 0)];
+        let before = Before {
+            memory: Memory::LastWeights(vec![1]),
+            ..before("mh", &list)
+        };
+        let computed = |explainer: &mut Explainer, choice| {
+            let before = Before {
+                choice,
+                ..before.clone()
+            };
+            explainer.candidates(&before).computed
+        };
+        for other in [Choice::TookAnother, Choice::Nothing] {
+            let explainer = &mut Explainer::default();
+            assert_eq!(computed(explainer, Choice::Unknown), None);
+            assert_eq!(
+                computed(explainer, Choice::Took(0)),
+                Some(0),
+                "nothing speaks against it"
+            );
+            assert_eq!(computed(explainer, other), None, "{other:?}");
+            assert_eq!(computed(explainer, Choice::Took(0)), None, "by chance");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_filled_from_more_than_the_list_is_not_computed() {
+        let list = [state(1, 0, 0)];
+        let whole = Before {
+            memory: Memory::Buckets(256),
+            ..before("sh", &list)
+        };
+        assert!(explain(&whole, Choice::Unknown).rule.contains(" of 256,"));
+        let partly = Before { more: 1, ..whole };
+        assert!(explain(&partly, Choice::Unknown).rule.contains("is not known"));
     }
 
     #[test]
@@ -269,7 +284,7 @@ mod tests {
     fn a_choice_that_is_not_the_rules_is_said_and_one_that_is_or_is_unknown_is_not() {
         let list = [state(1, 0, 0), state(1, 5, 0)];
         let before = before("wlc", &list);
-        let rule = |before: &Before<'_>, choice| explain(before, choice).rule;
+        let rule = |before: &Before, choice| explain(before, choice).rule;
         for choice in [Choice::Took(0), Choice::Unknown] {
             assert!(!rule(&before, choice).contains("but"), "{choice:?}");
         }

@@ -1,7 +1,7 @@
 //! Rules by a cost, and by weight.
 
-use super::{Before, Rule, usable};
-use crate::model::DestinationState;
+use super::{Rule, usable};
+use crate::model::{Before, DestinationState};
 
 /// What a cost is made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,7 @@ pub(super) fn expected_delay(state: &DestinationState) -> i32 {
 
 /// The least cost; of equals the first. Costs are compared as the kernel does: by multiplying crosswise, with no
 /// rounding, a load being 32 bits and a product 64.
-pub(super) fn least(
-    before: &Before<'_>,
-    words: String,
-    by: By,
-    load: impl Fn(&DestinationState) -> i32,
-) -> Rule {
+pub(super) fn least(before: &Before, words: String, by: By, load: impl Fn(&DestinationState) -> i32) -> Rule {
     // The least connections are compared as unsigned, all others as they are.
     let load = |state: &DestinationState| match by {
         By::Load => i64::from(load(state).cast_unsigned()),
@@ -60,7 +55,7 @@ pub(super) fn least(
 }
 
 /// As the shortest expected delay, but the first idle destination takes all.
-pub(super) fn never_queue(before: &Before<'_>) -> Rule {
+pub(super) fn never_queue(before: &Before) -> Rule {
     let rule = least(
         before,
         "the first idle one, else least of (active + 1) / weight".to_owned(),
@@ -78,7 +73,7 @@ pub(super) fn never_queue(before: &Before<'_>) -> Rule {
 }
 
 /// The greatest weight; of equals the first.
-pub(super) fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationState) -> bool) -> Rule {
+pub(super) fn most(before: &Before, words: &str, fits: impl Fn(&DestinationState) -> bool) -> Rule {
     let mut winner: Option<(usize, u32)> = None;
     for (place, state) in before.list.iter().enumerate() {
         if usable(state) && fits(state) && winner.is_none_or(|(_, weight)| state.weight > weight) {
@@ -95,10 +90,8 @@ pub(super) fn most(before: &Before<'_>, words: &str, fits: impl Fn(&DestinationS
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Before, Choice, Memory, explain,
-        given::{before, overloaded, state, winner},
-    };
+    use super::super::given::{before, explain, overloaded, state, winner};
+    use crate::model::{Before, Choice, Memory};
 
     #[test]
     fn no_state_is_too_great_for_a_cost() {

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Before, Choice, Memory, explain};
-use crate::model::{Address, DestinationKey, DestinationState};
+use super::Explainer;
+use crate::model::{
+    Address, Before, Candidates, Choice, DestinationKey, DestinationState, Memory, Name, Packet,
+};
 
 pub(super) fn state(weight: u32, active: u32, inactive: u32) -> DestinationState {
     let key = DestinationKey {
@@ -26,15 +28,30 @@ pub(super) fn overloaded(state: DestinationState) -> DestinationState {
     }
 }
 
-/// All destinations in sight, no memory, and a kernel that keeps no totals.
-pub(super) fn before<'a>(scheduler: &'a str, list: &'a [DestinationState]) -> Before<'a> {
+/// All destinations in sight, no memory, a kernel that keeps no totals, and a choice that is not known.
+pub(super) fn before(scheduler: &str, list: &[DestinationState]) -> Before {
+    let address = Address::from(IpAddr::from([10, 7, 0, 2]));
     Before {
-        scheduler,
-        list,
+        scheduler: Name::from_bytes(scheduler.as_bytes()),
+        list: list.to_vec(),
         more: 0,
         total_connections: false,
+        packet: Packet {
+            client: address,
+            client_port: Some(1234),
+            target: address,
+            service_flags: 0,
+        },
         memory: Memory::Unread,
+        choice: Choice::Unknown,
     }
+}
+
+pub(super) fn explain(before: &Before, choice: Choice) -> Candidates {
+    Explainer::default().candidates(&Before {
+        choice,
+        ..before.clone()
+    })
 }
 
 pub(super) fn winner(scheduler: &str, list: &[DestinationState], memory: Memory) -> Option<usize> {

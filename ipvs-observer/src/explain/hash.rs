@@ -3,20 +3,22 @@
 //! Their tables are not read from the kernel but filled here as the kernel fills them, from the same
 //! destinations in the same order: it does so anew at every change of the service.
 
-use super::{Hashed, usable};
-use crate::model::{Address, DestinationState, Family};
+use super::usable;
+use crate::model::{Address, DestinationState, Family, Packet};
 
-/// What a hash goes by.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet {
-    /// The client's address.
-    pub client: Address,
-    /// The client's port, if it could be read.
-    pub client_port: Option<u16>,
-    /// The address that the packet is for.
-    pub target: Address,
-    /// The service's flags.
-    pub service_flags: u32,
+/// Where a packet comes to in a scheduler's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// What of the packet the hash goes by, in words.
+    pub by: &'static str,
+    /// Its bucket.
+    pub bucket: u32,
+    /// How many there are.
+    pub size: u32,
+    /// Whose it is, by the place in the list.
+    pub owner: usize,
+    /// Who takes the packet, if anybody does.
+    pub taken: Option<usize>,
 }
 
 /// `IP_VS_SVC_F_SCHED1`: where a bucket's destination takes none, another bucket is tried.
@@ -24,21 +26,19 @@ const FALLBACK: u32 = 8;
 /// `IP_VS_SVC_F_SCHED2`: the client's port counts.
 const PORT: u32 = 0x10;
 
-impl Packet {
-    /// What the port adds to the hash; none where it counts and is not known.
-    fn port(&self) -> Option<u32> {
-        if self.service_flags & PORT == 0 {
-            Some(0)
-        } else {
-            self.client_port.map(u32::from)
-        }
+/// What the port adds to the hash; none where it counts and is not known.
+fn port(packet: &Packet) -> Option<u32> {
+    if packet.service_flags & PORT == 0 {
+        Some(0)
+    } else {
+        packet.client_port.map(u32::from)
     }
 }
 
 /// Source hashing (`sh`), with a table of `size` buckets, a power of two.
 pub fn source(list: &[DestinationState], packet: &Packet, size: u32) -> Option<Hashed> {
     let bits = size.checked_ilog2()?;
-    let port = packet.port()?;
+    let port = port(packet)?;
     let hash = |offset: u32| {
         let key = fold(&packet.client).wrapping_add(port);
         offset.wrapping_add(hash_32(key, bits)) & (size - 1)
@@ -68,7 +68,7 @@ pub fn destination(list: &[DestinationState], packet: &Packet, size: u32) -> Opt
 /// Maglev hashing (`mh`), with a table of `size` buckets, a prime. `last_weights` are the destinations' last
 /// weights that were not 0: drained ones keep their buckets.
 pub fn maglev(list: &[DestinationState], last_weights: &[u32], packet: &Packet, size: u32) -> Option<Hashed> {
-    let port = packet.port()?;
+    let port = port(packet)?;
     let table = maglev_table(list, last_weights, packet.client.family(), size)?;
     Table::of_client(table, packet).look_up(list, |offset| {
         maglev_hash(fold(&packet.client), port.wrapping_add(offset), FIRST) % size

@@ -1,9 +1,9 @@
 //! Rules by turns.
 
-use super::{Before, Memory, Rule, unknown, usable};
-use crate::model::DestinationState;
+use super::{Rule, unknown, usable};
+use crate::model::{Before, DestinationState, Memory};
 
-pub(super) fn round_robin(before: &Before<'_>) -> Rule {
+pub(super) fn round_robin(before: &Before) -> Rule {
     let words = "the next in turn that has a weight and is not overloaded";
     let Memory::Last(last) = before.memory else {
         return unknown(before, "the next in turn; whose turn it was is not read");
@@ -20,7 +20,7 @@ pub(super) fn round_robin(before: &Before<'_>) -> Rule {
     }
 }
 
-pub(super) fn weighted_round_robin(before: &Before<'_>) -> Rule {
+pub(super) fn weighted_round_robin(before: &Before) -> Rule {
     let Memory::Weighted {
         last,
         current,
@@ -38,7 +38,7 @@ pub(super) fn weighted_round_robin(before: &Before<'_>) -> Rule {
     let costs = vec![None; before.list.len()];
     Rule {
         costs,
-        computed: weighted_turn(before.list, last, current, greatest, step),
+        computed: weighted_turn(&before.list, last, current, greatest, step),
         words,
     }
 }
@@ -84,12 +84,10 @@ fn weighted_turn(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            Memory,
-            given::{overloaded, state, winner},
-        },
+        super::given::{overloaded, state, winner},
         weighted_turn,
     };
+    use crate::model::Memory;
 
     #[test]
     fn a_turn_is_found_at_once_whatever_the_round_is_at() {

@@ -5,6 +5,7 @@
 
 mod activity;
 mod address;
+mod before;
 mod counters;
 mod decision;
 mod destination;
@@ -19,6 +20,7 @@ pub use activity::{
     Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
 };
 pub use address::{Address, Family, Protocol};
+pub use before::{Before, Choice, Memory, Packet};
 pub use counters::{DumpCounters, OutputCounters};
 pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Traced, Virtual};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};

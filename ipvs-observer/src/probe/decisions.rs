@@ -15,11 +15,9 @@ use super::{
     events::Event,
     memory::{Memories, Seen},
 };
-use crate::{
-    explain::{self, Before, Choice},
-    model::{
-        Address, BegunBy, Candidates, Decision, DestinationState, Name, Outcome, Protocol, Traced, Virtual,
-    },
+use crate::model::{
+    Address, Before, BegunBy, Choice, Decision, DestinationState, Family, Name, Outcome, Packet, Protocol,
+    Traced, Virtual,
 };
 
 /// Lists of candidates kept until their decision comes. A list comes first, and its decision some microseconds
@@ -43,15 +41,19 @@ impl Decisions {
         }
     }
 
-    /// What an event tells. Candidates tell nothing until their decision comes.
-    pub(super) fn told(&mut self, event: Event, clock: Clock) -> Option<Traced> {
+    /// What an event tells, beside a decision with what the scheduler had before it, if that came. Candidates tell
+    /// nothing until their decision comes.
+    pub(super) fn told(&mut self, event: Event, clock: Clock) -> Option<(Traced, Option<Before>)> {
         match event {
-            Event::Change(told) => changes::change(&told, clock).map(Traced::Change),
+            Event::Change(told) => changes::change(&told, clock).map(|change| (Traced::Change(change), None)),
             Event::Candidates(header, list) => {
                 self.keep(header, list);
                 None
             }
-            Event::Decision(told) => Some(Traced::Decision(Box::new(self.decision(&told, clock)))),
+            Event::Decision(told) => {
+                let decision = Traced::Decision(Box::new(decision(&told, clock)));
+                Some((decision, self.before(&told)))
+            }
         }
     }
 
@@ -73,67 +75,76 @@ impl Decisions {
         self.waiting.insert(header.call, Seen { header, list });
     }
 
-    /// A decision, with its candidates if they came.
-    fn decision(&mut self, told: &KernelDecision, clock: Clock) -> Decision {
-        let (netns, service) = convert::service(&told.service);
-        let total = told.flags & event::TOTAL_CONNECTIONS != 0;
-        let seen = (told.flags & event::HAS_CANDIDATES != 0)
-            .then(|| self.waiting.remove(&told.call))
-            .flatten();
-        let destination = (told.destination.family != 0).then(|| state(&told.destination, total));
-        let scheduler = Name::from_bytes(&told.scheduler);
-        let (outcome, reason) = reason(told, destination.as_ref(), scheduler.as_str());
-        Decision {
-            time: clock.real(told.time),
-            netns,
-            service,
-            scheduler,
-            client: Address::new(service.family(), told.client),
-            client_port: told.client_port,
-            r#virtual: Virtual {
-                protocol: Protocol(told.protocol as u16),
-                address: Address::new(service.family(), told.virtual_address),
-                port: told.virtual_port,
-            },
-            begun_by: match told.begun_by {
-                event::BEGUN_BY_SYN => Some(BegunBy::Syn),
-                event::BEGUN_BY_DATA => Some(BegunBy::Data),
-                event::BEGUN_BY_ICMP => Some(BegunBy::Icmp),
-                _ => None,
-            },
-            destination,
-            ns: (told.ns != 0).then_some(told.ns),
-            outcome,
-            reason,
-            candidates: seen.map(|seen| self.explained(&seen, told, scheduler.as_str(), total)),
+    /// What the scheduler had before it, once.
+    fn before(&mut self, told: &KernelDecision) -> Option<Before> {
+        if told.flags & event::HAS_CANDIDATES == 0 {
+            return None;
         }
-    }
-
-    fn explained(&self, seen: &Seen, told: &KernelDecision, scheduler: &str, total: bool) -> Candidates {
-        let list: Vec<_> = seen
-            .list
-            .iter()
-            .map(|candidate| state(candidate, total))
-            .collect();
-        let chosen = seen
-            .list
-            .iter()
-            .position(|candidate| candidate.pointer == told.destination.pointer);
-        let more = seen.header.all.saturating_sub(seen.header.count);
-        let before = Before {
+        let seen = self.waiting.remove(&told.call)?;
+        let scheduler = Name::from_bytes(&told.scheduler);
+        let total_connections = total(told);
+        let family = Family(told.service.family);
+        let chosen = |candidate: &KernelState| candidate.pointer == told.destination.pointer;
+        Some(Before {
             scheduler,
-            list: &list,
-            more,
-            total_connections: total,
-            memory: self.memories.of(scheduler, seen, &list, told),
-        };
-        let choice = match chosen {
-            Some(place) => Choice::Took(place),
-            None if told.outcome == event::OUTCOME_NONE => Choice::Nothing,
-            None => Choice::Unknown,
-        };
-        explain::explain(&before, choice)
+            list: seen
+                .list
+                .iter()
+                .map(|candidate| state(candidate, total_connections))
+                .collect(),
+            more: seen.header.all.saturating_sub(seen.header.count),
+            total_connections,
+            packet: Packet {
+                client: Address::new(family, told.client),
+                client_port: (told.flags & event::PORTS_UNKNOWN == 0).then_some(told.client_port),
+                target: Address::new(family, seen.header.target),
+                service_flags: seen.header.service_flags,
+            },
+            memory: self.memories.of(scheduler.as_str(), &seen),
+            choice: match (seen.list.iter().position(chosen), told.outcome) {
+                (Some(place), _) => Choice::Took(place),
+                (None, event::OUTCOME_SCHEDULED) => Choice::TookAnother,
+                (None, event::OUTCOME_NONE) => Choice::Nothing,
+                (None, _) => Choice::Unknown,
+            },
+        })
     }
+}
+
+fn decision(told: &KernelDecision, clock: Clock) -> Decision {
+    let (netns, service) = convert::service(&told.service);
+    let destination = (told.destination.family != 0).then(|| state(&told.destination, total(told)));
+    let scheduler = Name::from_bytes(&told.scheduler);
+    let (outcome, reason) = reason(told, destination.as_ref(), scheduler.as_str());
+    Decision {
+        time: clock.real(told.time),
+        netns,
+        service,
+        scheduler,
+        client: Address::new(service.family(), told.client),
+        client_port: told.client_port,
+        r#virtual: Virtual {
+            protocol: Protocol(told.protocol as u16),
+            address: Address::new(service.family(), told.virtual_address),
+            port: told.virtual_port,
+        },
+        begun_by: match told.begun_by {
+            event::BEGUN_BY_SYN => Some(BegunBy::Syn),
+            event::BEGUN_BY_DATA => Some(BegunBy::Data),
+            event::BEGUN_BY_ICMP => Some(BegunBy::Icmp),
+            _ => None,
+        },
+        destination,
+        ns: (told.ns != 0).then_some(told.ns),
+        outcome,
+        reason,
+        candidates: None,
+    }
+}
+
+/// Whether this kernel counts all connections of a destination.
+fn total(told: &KernelDecision) -> bool {
+    told.flags & event::TOTAL_CONNECTIONS != 0
 }
 
 /// A destination as it was. Where the kernel counts all connections, the inactive ones are the rest.

@@ -13,7 +13,7 @@ use super::{
     decisions::Decisions,
     events,
 };
-use crate::model::Traced;
+use crate::model::{Before, Traced};
 
 /// What BTF says: the layout with the number of members that it lacks, and whether the state of `wrr` is found.
 pub type Resolved = (Option<(Layout, usize)>, bool);
@@ -45,7 +45,7 @@ impl Ring {
     }
 
     /// A record as the programs would have written it, at a clock that is so far `ahead` of theirs.
-    pub fn record(&mut self, record: &[u8], ahead: u64) -> Option<Traced> {
+    pub fn record(&mut self, record: &[u8], ahead: u64) -> Option<(Traced, Option<Before>)> {
         self.0.told(events::decode(record)?, Clock { ahead })
     }
 

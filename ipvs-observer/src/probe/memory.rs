@@ -1,31 +1,19 @@
 //! What a scheduler remembers from one turn to the next, out of its own memory in the kernel.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 
 use ipvs_observer_common::{
-    event::{
-        CandidatesHeader, Decision, DestinationState as KernelState, OUTCOME_NONE, OUTCOME_SCHEDULED,
-        PORTS_UNKNOWN,
-    },
+    event::{CandidatesHeader, DestinationState},
     layout::Field,
 };
 
 use super::btf::{Source, WrrMark};
-use crate::{
-    explain::{
-        Hashed, Memory,
-        hash::{self, Packet},
-    },
-    model::{Address, DestinationState, Family},
-};
+use crate::model::Memory;
 
-/// Buckets of Maglev's table as kernels are built by default. No type says it.
-const MAGLEV: u32 = 4093;
-
-/// What a scheduler had before it.
+/// What a scheduler had before it, as the programs tell it.
 pub(super) struct Seen {
     pub(super) header: Box<CandidatesHeader>,
-    pub(super) list: Vec<KernelState>,
+    pub(super) list: Vec<DestinationState>,
 }
 
 /// Where each scheduler keeps what it remembers; found out when it is first needed.
@@ -34,8 +22,6 @@ pub(super) struct Memories {
     wrr: OnceCell<Option<WrrMark>>,
     source_table: OnceCell<Option<u32>>,
     destination_table: OnceCell<Option<u32>>,
-    /// Whether a choice of `mh` was not that of a table of the default size.
-    other_size: Cell<bool>,
 }
 
 impl Memories {
@@ -46,78 +32,29 @@ impl Memories {
             wrr: OnceCell::new(),
             source_table: OnceCell::new(),
             destination_table: OnceCell::new(),
-            other_size: Cell::new(false),
         }
     }
 
     /// What the scheduler remembered when it was asked.
-    pub(super) fn of(
-        &self,
-        scheduler: &str,
-        seen: &Seen,
-        list: &[DestinationState],
-        told: &Decision,
-    ) -> Memory {
-        let source = &self.source;
-        let whole = seen.header.all == seen.header.count;
-        let hashed = match scheduler {
-            "rr" => return last_turn(seen),
-            "wrr" => {
-                let mark = *self.wrr.get_or_init(|| source.wrr_mark());
-                return mark.map_or(Memory::Unread, |mark| weighted(seen, mark));
-            }
-            // A table cannot be filled from a part of the destinations.
-            _ if !whole => None,
-            "sh" => self
-                .source_table
-                .get_or_init(|| source.buckets("ip_vs_sh", "ip_vs_sh_state.buckets"))
-                .and_then(|size| hash::source(list, &packet(seen, told), size)),
-            "dh" => self
-                .destination_table
-                .get_or_init(|| source.buckets("ip_vs_dh", "ip_vs_dh_state.buckets"))
-                .and_then(|size| hash::destination(list, &packet(seen, told), size)),
-            "mh" => {
-                let last_weights: Vec<_> = seen
-                    .list
-                    .iter()
-                    .map(|candidate| u32::try_from(candidate.last_weight).unwrap_or(0))
-                    .collect();
-                let hashed = hash::maglev(list, &last_weights, &packet(seen, told), MAGLEV);
-                match hashed.as_ref().and_then(|hashed| agrees(hashed, seen, told)) {
-                    Some(true) if !self.other_size.get() => hashed,
-                    // From now on no bucket is known: others may agree by chance.
-                    Some(false) => {
-                        self.other_size.set(true);
-                        None
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
+    pub(super) fn of(&self, scheduler: &str, seen: &Seen) -> Memory {
+        let buckets = |known: &OnceCell<Option<u32>>, module, path| {
+            let size = *known.get_or_init(|| self.source.buckets(module, path));
+            size.map_or(Memory::Unread, Memory::Buckets)
         };
-        hashed.map_or(Memory::Unread, Memory::Hashed)
-    }
-}
-
-/// Whether the kernel chose as a table of the default size would have it; none where that is not told. Where it did
-/// not, the table may be of another size, and then no bucket of it is known.
-fn agrees(hashed: &Hashed, seen: &Seen, told: &Decision) -> Option<bool> {
-    let taken = hashed.taken.and_then(|place| seen.list.get(place));
-    let pointer = taken.map(|taken| taken.pointer);
-    match told.outcome {
-        OUTCOME_SCHEDULED => Some(pointer == Some(told.destination.pointer)),
-        OUTCOME_NONE => Some(pointer.is_none()),
-        _ => None,
-    }
-}
-
-fn packet(seen: &Seen, told: &Decision) -> Packet {
-    let family = Family(told.service.family);
-    Packet {
-        client: Address::new(family, told.client),
-        client_port: (told.flags & PORTS_UNKNOWN == 0).then_some(told.client_port),
-        target: Address::new(family, seen.header.target),
-        service_flags: seen.header.service_flags,
+        match scheduler {
+            "rr" => last_turn(seen),
+            "wrr" => {
+                let mark = *self.wrr.get_or_init(|| self.source.wrr_mark());
+                mark.map_or(Memory::Unread, |mark| weighted(seen, mark))
+            }
+            "sh" => buckets(&self.source_table, "ip_vs_sh", "ip_vs_sh_state.buckets"),
+            "dh" => buckets(&self.destination_table, "ip_vs_dh", "ip_vs_dh_state.buckets"),
+            "mh" => {
+                let weights = seen.list.iter().map(|candidate| candidate.last_weight);
+                Memory::LastWeights(weights.map(|weight| u32::try_from(weight).unwrap_or(0)).collect())
+            }
+            _ => Memory::Unread,
+        }
     }
 }
 

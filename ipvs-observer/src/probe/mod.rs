@@ -38,7 +38,7 @@ pub use availability::{Availability, Need};
 pub use object::Sizes;
 pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
 
-use crate::model::{Activity, Netns, Traced};
+use crate::model::{Activity, Before, Netns, Traced};
 use attach::Attached;
 use availability::NOTHING;
 use btf::{Lack, Source};
@@ -318,13 +318,18 @@ impl Probes {
     }
 
     /// Gives the events that are there to `each`, in the order in which they happened on each processor, and says
-    /// whether there were any. What comes faster than it is read waits for the next time.
-    pub fn events(&mut self, mut each: impl FnMut(Traced)) -> bool {
+    /// whether there were any. With a decision comes what the scheduler had before it, where that was asked for and
+    /// not lost. What comes faster than it is read waits for the next time.
+    pub fn events(&mut self, mut each: impl FnMut(Traced, Option<Before>)) -> bool {
         let Some(events) = &mut self.events else {
             return false;
         };
         let (clock, decisions) = (Clock::now(), &mut self.decisions);
-        let read = events.drain(|event| decisions.told(event, clock).into_iter().for_each(&mut each));
+        let read = events.drain(|event| {
+            if let Some((traced, before)) = decisions.told(event, clock) {
+                each(traced, before);
+            }
+        });
         read > 0
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::{namespaces::Namespaces, shape::Shape, summary::Summary};
 use crate::{
+    explain::Explainer,
     health,
     leave::Held,
     log,
@@ -35,6 +36,7 @@ pub(super) struct Tracer {
     activity: Activity,
     filter: Filter,
     namespaces: Namespaces,
+    explainer: Explainer,
     shape: Shape,
     count: Option<u64>,
     deadline: Option<Instant>,
@@ -83,6 +85,7 @@ impl Tracer {
             activity: Activity::default(),
             filter: settings.filter.clone(),
             namespaces,
+            explainer: Explainer::default(),
             shape: Shape::new(settings.format, color, clock),
             count: settings.count,
             deadline: settings.duration.map(|duration| Instant::now() + duration),
@@ -149,13 +152,15 @@ impl Tracer {
             probes,
             filter,
             namespaces,
+            explainer,
             shape,
             count,
             summary,
             ..
         } = self;
         let mut text = Vec::new();
-        let any = probes.events(|event| {
+        let any = probes.events(|event, before| {
+            let event = explainer.explain(event, before);
             let full = count.is_some_and(|count| summary.shown() >= count);
             let netns = netns(&event);
             if full || !namespaces.has(netns) || !filter.wants(&event) {

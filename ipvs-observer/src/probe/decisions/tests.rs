@@ -8,6 +8,7 @@ use ipvs_observer_common::{
 };
 
 use super::*;
+use crate::model::Memory;
 
 const LIST: u64 = 0x9000;
 const OFFSET: u32 = 0x10;
@@ -81,7 +82,7 @@ fn more_destinations_than_can_be_counted_are_all_of_them() {
         overloaded: u32::MAX,
         all: 3,
     };
-    let decision = decisions().decision(&told, CLOCK);
+    let decision = decision(&told, CLOCK);
     assert_eq!(decision.outcome, Outcome::Overloaded);
 }
 
@@ -94,11 +95,10 @@ fn a_decision_is_joined_once_with_what_the_scheduler_had_before_it() {
     );
     let mut told = told(OUTCOME_SCHEDULED);
     told.destination = destination(0x2000, 1);
-    let candidates = decisions.decision(&told, CLOCK).candidates.expect("candidates");
-    assert_eq!(candidates.computed, Some(1), "behind the one taken last");
-    let chosen: Vec<_> = candidates.list.iter().map(|one| one.chosen).collect();
-    assert_eq!(chosen, [false, true]);
-    assert!(decisions.decision(&told, CLOCK).candidates.is_none());
+    let before = decisions.before(&told).expect("what the scheduler had before it");
+    assert_eq!((before.list.len(), before.more), (2, 0));
+    assert_eq!(before.memory, Memory::Last(Some(0)));
+    assert!(decisions.before(&told).is_none());
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn inactive_connections_are_what_is_not_active_of_a_total() {
     let mut told = told(OUTCOME_SCHEDULED);
     told.destination = destination(0x1000, 1);
     let inactive = |told: &KernelDecision| {
-        let destination = decisions().decision(told, CLOCK).destination;
+        let destination = decision(told, CLOCK).destination;
         destination.map(|state| state.inactive)
     };
     assert_eq!(inactive(&told), Some(7));
@@ -118,7 +118,7 @@ fn inactive_connections_are_what_is_not_active_of_a_total() {
 fn a_template_that_gives_what_no_scheduler_would_says_so() {
     let mut told = told(event::OUTCOME_TEMPLATE);
     told.destination = destination(0x1000, 0);
-    let decision = decisions().decision(&told, CLOCK);
+    let decision = decision(&told, CLOCK);
     assert_eq!(decision.outcome, Outcome::Template);
     assert!(
         decision.reason.starts_with("although the weight is 0"),
@@ -135,28 +135,37 @@ fn a_template_says_overloaded_only_of_a_destination_that_was_so_before_the_conne
             flags,
             ..destination(0x1000, 1)
         };
-        decisions().decision(&told, CLOCK).reason
+        decision(&told, CLOCK).reason
     };
     assert_eq!(reason(event::OVERLOADED), "although it is overloaded");
     assert_eq!(reason(0), "", "the connection that causes the overload");
 }
 
 #[test]
-fn a_scheduler_that_gives_none_although_its_rule_finds_one_is_said_to_differ() {
-    let rule = |outcome| {
+fn what_was_taken_is_named_by_its_place_in_the_list() {
+    let choice = |outcome, pointer| {
         let mut decisions = decisions();
         decisions.keep(
             Box::new(header(77)),
             vec![destination(0x1000, 1), destination(0x2000, 1)],
         );
-        let candidates = decisions.decision(&told(outcome), CLOCK).candidates;
-        candidates.expect("candidates").rule
+        let mut told = told(outcome);
+        told.destination.pointer = pointer;
+        decisions.before(&told).map(|before| before.choice)
     };
-    assert!(rule(OUTCOME_NONE).contains("but the scheduler took none"));
-    assert!(
-        !rule(event::OUTCOME_FATAL).contains("but"),
-        "what it took is not known"
-    );
+    for (outcome, pointer, expected) in [
+        (OUTCOME_SCHEDULED, 0x2000, Choice::Took(1)),
+        (OUTCOME_SCHEDULED, 0x3000, Choice::TookAnother),
+        (OUTCOME_NONE, 0, Choice::Nothing),
+        (event::OUTCOME_FATAL, 0x1000, Choice::Took(0)),
+        (event::OUTCOME_FATAL, 0, Choice::Unknown),
+    ] {
+        assert_eq!(
+            choice(outcome, pointer),
+            Some(expected),
+            "{outcome}, {pointer:#x}"
+        );
+    }
 }
 
 #[test]
@@ -170,7 +179,7 @@ fn nothing_to_take_is_said_in_words() {
             all,
         };
         told.message[..4].copy_from_slice(b"no!\n");
-        let decision = decisions().decision(&told, CLOCK);
+        let decision = decision(&told, CLOCK);
         (decision.outcome, decision.reason)
     };
     for (summary, outcome, words) in [

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ipvs_observer::{
+    explain::Explainer,
     model::{Activity, Address, Candidates, Decision, Lost, Outcome, Traced},
     probe::{ProbeSettings, Probes, Sizes, Tell},
 };
@@ -38,8 +39,9 @@ pub(super) const ROOM: u32 = 4 << 20;
 /// Every decision that was told since the last call, and what was lost in all.
 pub(super) fn told(probes: &mut Probes) -> (Vec<Decision>, Lost) {
     let (mut decisions, mut activity) = (Vec::new(), Activity::default());
-    while probes.events(|traced| {
-        if let Traced::Decision(decision) = traced {
+    let mut explainer = Explainer::default();
+    while probes.events(|event, before| {
+        if let Traced::Decision(decision) = explainer.explain(event, before) {
             decisions.push(*decision);
         }
     }) {}

@@ -3,6 +3,7 @@
 use std::{net::TcpStream, process::Command, sync::Arc, time::Duration};
 
 use ipvs_observer::{
+    explain::Explainer,
     model::{Decision, Outcome, Traced},
     probe::{ProbeSettings, Probes, Tell},
 };
@@ -13,6 +14,7 @@ use crate::{ipvsadm, traffic};
 /// Decisions traced in this process, with what the scheduler had before it.
 struct Explained {
     probes: Probes,
+    explainer: Explainer,
 }
 
 impl Explained {
@@ -23,6 +25,7 @@ impl Explained {
         };
         Self {
             probes: Probes::attach(&settings),
+            explainer: Explainer::default(),
         }
     }
 
@@ -30,15 +33,15 @@ impl Explained {
     fn during(&mut self, make: impl FnOnce()) -> Vec<Decision> {
         let mut decisions = Vec::new();
         self.probes.refresh();
-        self.probes.events(|_| {});
+        self.probes.events(|_, _| {});
         make();
         while self
             .probes
             .wait(Duration::from_millis(300))
             .expect("the kernel waits")
         {
-            self.probes.events(|event| {
-                if let Traced::Decision(decision) = event {
+            self.probes.events(|event, before| {
+                if let Traced::Decision(decision) = self.explainer.explain(event, before) {
                     decisions.push(*decision);
                 }
             });
