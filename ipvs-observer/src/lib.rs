@@ -28,6 +28,17 @@
 //!
 //! [`netlink`] and [`probe`] are the only rooms that talk to the kernel. Between them and the outputs everything
 //! is plain data and pure functions, testable without root.
+//!
+//! Rooms in order: each imports only from the lines below its own. `tests/house.rs` reads them here.
+//!
+//! ```text
+//! commands
+//! cli
+//! settings health
+//! netlink probe explain points trace output trigger
+//! correlate line module privilege
+//! model log system leave memory
+//! ```
 
 pub mod cli;
 pub mod commands;
