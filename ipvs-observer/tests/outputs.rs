@@ -17,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use ipvs_observer::output::{Outputs, Pending, Target};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const LIMIT: usize = 100_000;
 
@@ -142,6 +143,40 @@ fn a_reader_that_stops_costs_the_oldest_lines_and_they_are_counted_exactly() {
     );
     assert_eq!(seen.len() + dropped, sent + 10);
     assert_eq!(seen.last(), Some(&(sent + 9)), "the newest is kept");
+}
+
+#[test]
+fn an_end_while_the_reader_stalls_cuts_no_line_and_what_is_unsent_is_counted() {
+    const SENT: usize = 3000;
+    let folder = folder();
+    let path = folder.path().join("socket");
+    // Everything waits: nothing is dropped.
+    let outputs = Outputs::start(&[Target::Stream(path.clone())], 1 << 20).expect("a thread");
+    outputs.send(&batch(0..SENT));
+    let mut stream = accept(&path);
+    let mut written = 0;
+    wait_until("the socket is full", || {
+        let before = written;
+        thread::sleep(Duration::from_millis(500));
+        written = outputs.counters().bytes;
+        written > 0 && written == before
+    });
+    let unsent: usize = outputs.left()[0]
+        .to_string()
+        .split(' ')
+        .find_map(|word| word.parse().ok())
+        .expect("a number of lines");
+    drop(outputs);
+    // The end of the connection is seen before a byte of it is read: reading makes room.
+    let closed = || {
+        let mut poll_for = [PollFd::new(&stream, PollFlags::RDHUP)];
+        poll(&mut poll_for, Some(&Timespec::default())).expect("a socket") > 0
+    };
+    wait_until("it ends", closed);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    assert!(text.ends_with('\n'), "a line in part at the end");
+    assert_eq!(numbers(&text), (0..SENT - unsent).collect::<Vec<_>>());
 }
 
 #[test]

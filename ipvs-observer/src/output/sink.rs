@@ -2,7 +2,10 @@
 
 use std::{
     fmt, io,
-    os::unix::net::{UnixDatagram, UnixStream},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixDatagram, UnixStream},
+    },
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -12,6 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, fstat},
     io::Errno,
+    net::sockopt::socket_send_buffer_size,
     pipe::PIPE_BUF,
     stdio,
 };
@@ -20,6 +24,9 @@ use rustix::{
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What Telegraf's `socket_listener` reads of a datagram; it cuts the rest off.
 const DATAGRAM: usize = 64 * 1024;
+/// What a Unix stream socket takes in one piece or not at all, where its send buffer is large enough: the kernel's
+/// `UNIX_SKB_FRAGS_SZ`.
+const STREAM: usize = 32 * 1024;
 
 /// Where lines go, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +86,10 @@ impl fmt::Display for Target {
 /// An open output.
 #[derive(Debug)]
 pub(super) enum Sink {
-    /// Standard output; whether it is a pipe.
-    Stdout { pipe: bool },
-    /// A connection.
-    Stream(UnixStream),
+    /// Standard output, and how much it takes in one piece if it has a reader that may stall.
+    Stdout { piece: Option<usize> },
+    /// A connection, and how much it takes in one piece.
+    Stream { stream: UnixStream, piece: usize },
     /// A socket that sends to one receiver.
     Datagram(UnixDatagram),
 }
@@ -92,14 +99,19 @@ impl Sink {
     pub(super) fn open(target: &Target) -> io::Result<Self> {
         match target {
             Target::Stdout => {
-                let pipe = fstat(stdio::stdout())
-                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-                Ok(Self::Stdout { pipe })
+                let stdout = stdio::stdout();
+                let piece = match fstat(stdout).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                    Ok(FileType::Fifo) => Some(PIPE_BUF),
+                    Ok(FileType::Socket) => Some(piece(stdout)?),
+                    _ => None,
+                };
+                Ok(Self::Stdout { piece })
             }
             Target::Stream(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                Ok(Self::Stream(stream))
+                let piece = piece(&stream)?;
+                Ok(Self::Stream { stream, piece })
             }
             Target::Datagram(path) => {
                 let socket = UnixDatagram::unbound()?;
@@ -112,13 +124,13 @@ impl Sink {
 
     /// How many bytes of whole lines to offer at once.
     ///
-    /// A pipe takes this much in one piece or not at all: whatever ends the process, and whenever, the reader
-    /// has seen whole lines only.
+    /// A pipe or a socket takes this much in one piece or not at all: whatever ends the process, and whenever, the
+    /// reader has seen whole lines only, also where it stalls. Only a line longer than that can be cut.
     pub(super) fn chunk(&self) -> usize {
         match self {
-            Self::Stdout { pipe: true } => PIPE_BUF,
-            Self::Stdout { pipe: false } => 1 << 20,
-            Self::Stream(_) | Self::Datagram(_) => DATAGRAM,
+            Self::Stdout { piece } => piece.unwrap_or(1 << 20),
+            Self::Stream { piece, .. } => *piece,
+            Self::Datagram(_) => DATAGRAM,
         }
     }
 
@@ -134,9 +146,9 @@ impl Sink {
     /// `WouldBlock` where there was no room in good time; anything else ends a connection.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Stdout { pipe } => {
+            Self::Stdout { piece } => {
                 let stdout = stdio::stdout();
-                if *pipe {
+                if piece.is_some() {
                     let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
                     let ready = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], Some(&patience));
                     if matches!(ready, Ok(0) | Err(Errno::INTR)) {
@@ -146,10 +158,17 @@ impl Sink {
                 Ok(rustix::io::write(stdout, bytes)?)
             }
             // SIGPIPE is ignored in every Rust program: a reader that is gone is an error.
-            Self::Stream(stream) => io::Write::write(stream, bytes),
+            Self::Stream { stream, .. } => io::Write::write(stream, bytes),
             Self::Datagram(socket) => socket.send(bytes),
         }
     }
+}
+
+/// How much a stream socket takes in one piece: the kernel splits what is more than half of the send buffer, less
+/// 64 bytes, to have two pieces under way.
+fn piece(socket: impl AsFd) -> io::Result<usize> {
+    let half = socket_send_buffer_size(socket)? / 2;
+    Ok(STREAM.min(half.saturating_sub(64)).max(1))
 }
 
 #[cfg(test)]
