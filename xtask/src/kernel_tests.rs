@@ -1,6 +1,7 @@
 //! The tests that need root and a kernel with IPVS, run in the lab on each kernel of the matrix.
 //!
-//! They are one libtest binary of the program's package. The kernels wait in a queue, and each guest takes the next.
+//! They are one libtest binary of the program's package. What is to be run waits in a queue, and each guest takes the
+//! next.
 
 use std::{
     cmp::Reverse,
@@ -26,19 +27,29 @@ use crate::{
 
 /// The test target, in ipvs-observer/Cargo.toml.
 pub(crate) const TARGET: &str = "kernel";
-/// Tests of the program's own patience, the same on any kernel: they run on the lab's usual one.
+/// Tests of the program's own patience, the same on any kernel: they run on the lab's usual one, in a guest of their
+/// own.
 const ONCE: &str = "once::";
 /// Where the guest has it.
 pub(crate) const GUEST_PATH: &str = "/usr/local/bin/kernel-tests";
 /// MiB that qemu takes beside the guest's.
 const OVERHEAD: u64 = 300;
 
-/// The kernels that wait for a guest.
+/// Which of the tests a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Those that need one kernel only.
+    Once,
+    /// Those that each kernel is tested with.
+    Each,
+}
+
+/// The kernels that wait for a guest, and what is run there.
 pub(crate) struct Queue<'a> {
     workspace: &'a Workspace,
     binary: &'a Path,
     limit: Duration,
-    waiting: Mutex<VecDeque<Series>>,
+    waiting: Mutex<VecDeque<(Series, Part)>>,
 }
 
 /// What became of the tests on one kernel, and what they printed.
@@ -48,7 +59,7 @@ pub(crate) struct Tested {
 }
 
 impl<'a> Queue<'a> {
-    /// The one that takes longest comes first: the usual kernel, on which all tests run, and then from the newest to the
+    /// What takes longest comes first: the tests that run once, then the usual kernel, and then from the newest to the
     /// oldest, which leaves most of them out.
     pub(crate) fn new(
         workspace: &'a Workspace,
@@ -57,39 +68,43 @@ impl<'a> Queue<'a> {
         limit: Duration,
     ) -> Self {
         kernels.sort_by_key(|series| (!series.is_usual(), Reverse(series.clone())));
+        let once = kernels.iter().filter(|series| series.is_usual());
+        let once = once.map(|series| (series.clone(), Part::Once));
+        let each = kernels.iter().map(|series| (series.clone(), Part::Each));
         Self {
             workspace,
             binary,
             limit,
-            waiting: Mutex::new(kernels.into()),
+            waiting: Mutex::new(once.chain(each).collect()),
         }
     }
 
     /// Tests one kernel after another until none waits.
     pub(crate) fn work(&self, done: &Sender<Tested>) {
-        while let Some(series) = self.next() {
+        while let Some((series, part)) = self.next() {
             // The receiver is gone only with the task.
-            let _ = done.send(self.test(&series));
+            let _ = done.send(self.test(&series, part));
         }
     }
 
-    fn next(&self) -> Option<Series> {
+    fn next(&self) -> Option<(Series, Part)> {
         // A panic of another guest's thread has left the queue as it was.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()
     }
 
-    fn test(&self, series: &Series) -> Tested {
+    fn test(&self, series: &Series, part: Part) -> Tested {
         let printed = Printed::default();
         let mut version = "none".to_owned();
         let mut outcome = Outcome::of("", || {
             let kernel = kernel::ensure(&self.workspace.lab(), series, false)?;
             version.clone_from(&kernel.version);
-            let command = [GUEST_PATH, "--test-threads=1"];
-            let mut run = Run::new(kernel, self.limit, &command).add(self.binary, GUEST_PATH);
-            if !series.is_usual() {
-                run.command.extend(["--skip", ONCE].map(str::to_owned));
-            }
+            let mut command = vec![GUEST_PATH, "--test-threads=1"];
+            command.extend(match part {
+                Part::Once => &[ONCE][..],
+                Part::Each => &["--skip", ONCE],
+            });
+            let run = Run::new(kernel, self.limit, &command).add(self.binary, GUEST_PATH);
             let streams = Streams {
                 stdout: Box::new(printed.clone()),
                 stderr: Box::new(printed.clone()),
@@ -97,7 +112,12 @@ impl<'a> Queue<'a> {
             };
             run.succeed(self.workspace, streams, "the tests")
         });
-        outcome.stage = format!("kernel {series} ({version})");
+        let once = if part == Part::Once {
+            ", what is run once"
+        } else {
+            ""
+        };
+        outcome.stage = format!("kernel {series} ({version}){once}");
         Tested {
             outcome,
             printed: printed.bytes(),
@@ -143,16 +163,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_kernel_is_tested_first_and_then_from_the_newest_to_the_oldest() {
+    fn what_runs_once_comes_first_then_the_usual_kernel_and_the_others_from_the_newest_to_the_oldest() {
         let workspace = Workspace {
             root: PathBuf::new(),
             target: PathBuf::new(),
         };
         let queue = Queue::new(&workspace, Path::new(""), crate::lab::matrix(), Duration::ZERO);
         let order: Vec<_> = iter::from_fn(|| queue.next())
-            .map(|series| series.to_string())
+            .map(|(series, part)| format!("{series} {part:?}"))
             .collect();
-        assert_eq!(order, ["6.12", "7", "6.18", "6.1", "5.10"]);
+        assert_eq!(
+            order,
+            [
+                "6.12 Once",
+                "6.12 Each",
+                "7 Each",
+                "6.18 Each",
+                "6.1 Each",
+                "5.10 Each"
+            ]
+        );
     }
 
     #[test]
