@@ -7,11 +7,12 @@ mod cost;
 #[cfg(test)]
 mod given;
 pub mod hash;
+mod maglev;
 mod turn;
 
 use crate::model::{Before, Candidate, Candidates, Choice, DestinationState, Memory, Traced};
 use cost::{By, expected_delay, least, most, never_queue};
-use hash::Hashed;
+use hash::{Hashed, hashed};
 use turn::{round_robin, weighted_round_robin};
 
 /// Buckets of Maglev's table as kernels are built by default. No type and no state of the kernel tells the size.
@@ -121,7 +122,7 @@ impl Explainer {
             ("sh", &Memory::Buckets(size)) => hash::source(list, packet, size),
             ("dh", &Memory::Buckets(size)) => hash::destination(list, packet, size),
             ("mh", Memory::LastWeights(weights)) => {
-                let hashed = hash::maglev(list, weights, packet, MAGLEV)?;
+                let hashed = maglev::maglev(list, weights, packet, MAGLEV)?;
                 // From the first choice on that a table of this size would not make, no bucket is known: others may
                 // agree by chance.
                 self.other_size |= match before.choice {
@@ -176,40 +177,6 @@ fn unknown(before: &Before, words: &str) -> Rule {
         costs: vec![None; before.list.len()],
         computed: None,
         words: format!("no cost to compute: {words}"),
-    }
-}
-
-fn hashed(before: &Before, hashed: Option<Hashed>) -> Rule {
-    let Some(Hashed {
-        by,
-        bucket,
-        size,
-        owner,
-        taken,
-    }) = hashed
-    else {
-        return unknown(
-            before,
-            "a hash of the packet names a bucket; whose that is is not known",
-        );
-    };
-    let owned = name(before, owner);
-    let default = if before.scheduler.as_str() == "mh" {
-        " (the size by default, which the choice does not contradict)"
-    } else {
-        ""
-    };
-    let otherwise = match taken {
-        Some(taken) if taken == owner => "",
-        Some(_) => "; that takes none, and the service falls back to another bucket",
-        None => "; that takes none, and the service does not fall back",
-    };
-    Rule {
-        costs: vec![None; before.list.len()],
-        computed: taken,
-        words: format!(
-            "a hash of {by} names bucket {bucket} of {size}{default}, which is of {owned}{otherwise}"
-        ),
     }
 }
 

@@ -28,20 +28,29 @@ pub(super) fn overloaded(state: DestinationState) -> DestinationState {
     }
 }
 
+pub(super) fn server(n: u8, weight: u32) -> DestinationState {
+    let mut server = state(weight, 0, 0);
+    server.key.address = Address::from(IpAddr::from([10, 8, 0, n]));
+    server
+}
+
+pub(super) fn from(client: [u8; 4]) -> Packet {
+    Packet {
+        client: Address::from(IpAddr::from(client)),
+        client_port: Some(1234),
+        target: Address::from(IpAddr::from([10, 9, 0, 1])),
+        service_flags: 0,
+    }
+}
+
 /// All destinations in sight, no memory, a kernel that keeps no totals, and a choice that is not known.
 pub(super) fn before(scheduler: &str, list: &[DestinationState]) -> Before {
-    let address = Address::from(IpAddr::from([10, 7, 0, 2]));
     Before {
         scheduler: Name::from_bytes(scheduler.as_bytes()),
         list: list.to_vec(),
         more: 0,
         total_connections: false,
-        packet: Packet {
-            client: address,
-            client_port: Some(1234),
-            target: address,
-            service_flags: 0,
-        },
+        packet: from([10, 7, 0, 2]),
         memory: Memory::Unread,
         choice: Choice::Unknown,
     }
