@@ -47,10 +47,15 @@ pub fn connections(count: usize) {
     }
 }
 
-/// Connections as the kernel has counted them. It sums up every two seconds.
-pub fn counted() -> u64 {
+/// Connections as the kernel has counted them, once none is left to be counted: some kernels sum up every two seconds.
+pub fn at_rest() -> u64 {
     thread::sleep(Duration::from_millis(2500));
     ipvsadm::list(&["--stats", "--exact"])[&format!("UDP {SERVICE}")].numbers()[0]
+}
+
+/// Holds that the kernel counts so many connections.
+pub fn counts(connections: u64) {
+    ipvsadm::counts(&format!("UDP {SERVICE}"), connections);
 }
 
 /// Picks of the service, if they are told.
@@ -148,10 +153,10 @@ fn zeroed_counters_are_the_kernels_business_and_picks_go_on() {
     let watched = Watched::start(&["--interval", "200ms"]);
     watched.until("the first gather", |gather| !telling() || picks(gather).is_some());
     connections(10);
-    assert_eq!(counted(), 10);
+    counts(10);
     ipvsadm::run(&["-Z"]);
     connections(5);
-    assert_eq!(counted(), 5);
+    counts(5);
     let (gather, _) = watched.until("zeroed", |gather| {
         of(gather, "ipvs_virtual_server").all(|line| line.number("connections") == 5)
     });

@@ -5,6 +5,8 @@ use std::{
     fmt::Write as _,
     io::Write,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A service by protocol and address as `ipvsadm` prints them, such as `TCP 10.0.0.1:80` or `FWM 47 IPv6`.
@@ -41,6 +43,22 @@ pub fn run(args: &[&str]) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ipvsadm {args:?}: {error}");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Holds that the kernel counts so many connections of a service, soon: some kernels sum up every two seconds.
+pub fn counts(service: &str, connections: u64) {
+    let begin = Instant::now();
+    loop {
+        let counted = list(&["--stats", "--exact"])[service].numbers()[0];
+        if counted == connections {
+            return;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(6),
+            "{service}: {counted} connections, not {connections}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Rules of so many services, from 10.`net`.0.0 on, with so many real servers each. `options` are the services'.

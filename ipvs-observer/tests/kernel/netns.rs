@@ -14,12 +14,15 @@ use std::{
 use ipvs_observer::netlink;
 
 use crate::{
+    abilities::lacking_btf,
+    ipvsadm,
     observer::{self, of, only},
     support::{
         child::{printed, shell},
         lines::{self, Line},
     },
     traffic,
+    watched::Speaking,
 };
 
 const RULES: &str = "ipvsadm -A -u 10.9.0.1:7070 -s rr
@@ -54,13 +57,15 @@ impl Named {
         })
     }
 
-    /// So many new connections through its virtual server. Nobody answers: what counts is that they were scheduled.
-    fn traffic(&self, connections: usize) {
+    /// So many new connections through its virtual server, until the kernel has counted them. Nobody answers: what
+    /// counts is that they were scheduled.
+    fn traffic(&self, connections: u64) {
         self.inside(|| {
             for _ in 0..connections {
                 let client = UdpSocket::bind("0.0.0.0:0").expect("a socket");
                 client.send_to(b"one way", "10.9.0.1:7070").expect("sending");
             }
+            ipvsadm::counts("UDP 10.9.0.1:7070", connections);
         });
     }
 
@@ -155,8 +160,6 @@ fn each_namespace_has_its_own_lines_and_its_own_picks() {
     collect.gather(3);
     blue.traffic(3);
     red.traffic(7);
-    // The kernel sums its counters up every two seconds.
-    thread::sleep(Duration::from_secs(3));
     let lines = collect.gather(3);
     for line in &lines {
         assert!(!line.tag("netns").is_empty(), "{line:?}");
@@ -207,7 +210,6 @@ fn a_namespace_that_is_deleted_goes_at_once_and_is_gathered_when_it_comes_again(
     let green = Named::new("green");
     collect.gather(1);
     green.traffic(4);
-    thread::sleep(Duration::from_secs(3));
     let again = collect.gather(1);
     assert_ne!(only(&again, "ipvs_observer").text("status"), "unavailable");
     let server = only(&again, "ipvs_virtual_server");
@@ -252,29 +254,24 @@ fn a_namespace_that_is_not_there_yet_is_a_state_and_comes() {
 
 #[test]
 fn a_trace_waits_for_a_namespace_that_is_not_there_yet() {
-    let running = observer::Running::start(&["trace", "--netns", "later"]);
-    thread::sleep(Duration::from_secs(3));
-    // Attaching takes the kernel seconds, and a kernel without BTF has no trace.
-    let later = Named::new("later");
-    thread::sleep(Duration::from_secs(12));
-    later.inside(|| shell("ipvsadm -A -u 10.9.0.1:7079 -s rr"));
-    thread::sleep(Duration::from_secs(1));
-    let (output, _) = running.stop("-TERM");
-    let messages = String::from_utf8(output.stderr).expect("text");
-    let shown = String::from_utf8(output.stdout).expect("text");
-    if output.status.code() == Some(1) {
+    shell("modprobe ip_vs");
+    let mut trace = Speaking::start(observer::command(&["trace", "--netns", "later"]));
+    if lacking_btf() {
+        let (code, messages) = trace.ends();
+        assert_eq!(code, Some(1), "{messages}");
         assert!(messages.contains("cannot be traced here"), "{messages}");
-    } else {
-        assert!(
-            messages.contains("W! network namespace later is not there"),
-            "{messages}"
-        );
-        assert!(messages.contains("network namespace later came"), "{messages}");
-        assert!(
-            shown.contains("udp://10.9.0.1:7079") && shown.contains("add service"),
-            "{shown}: {messages}"
-        );
+        return;
     }
+    trace.until("W! network namespace later is not there");
+    trace.until("probes attached");
+    let later = Named::new("later");
+    trace.until("network namespace later came");
+    later.inside(|| shell("ipvsadm -A -u 10.9.0.1:7079 -s rr"));
+    let shown = trace.stop();
+    assert!(
+        shown.contains("udp://10.9.0.1:7079") && shown.contains("add service"),
+        "{shown}"
+    );
     later.delete();
 }
 

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::{
     abilities::telling,
-    faults::{RULES, connections, counted, picks, prepare, remove, state},
+    faults::{RULES, at_rest, connections, counts, picks, prepare, remove, state},
     ipvsadm,
     observer::{self, of},
     support::child::shell,
@@ -32,11 +32,12 @@ fn ip_vs_can_be_removed_under_collect_and_trace_and_is_probed_again_when_it_come
         if let Some(trace) = &trace {
             trace.until_attached();
         }
-        let (before, traced) = (counted(), trace.as_ref().map(Trace::count));
+        // What was made until it was attached is counted by and by.
+        let (before, traced) = (at_rest(), trace.as_ref().map(Trace::count));
         let (gather, _) = watched.until("rest", |_| true);
         let seen = picks(&gather);
         connections(20);
-        assert_eq!(counted() - before, 20);
+        counts(before + 20);
         if let (Some(seen), Some(trace), Some(traced)) = (seen, &trace, traced) {
             watched.until("all picks", |gather| picks(gather) == Some(seen + 20));
             assert_eq!(trace.count(), traced + 20, "the life of the module number {turn}");

@@ -1,12 +1,18 @@
 //! What is missing is a state: said once, shown in the data, and over when it is over.
 
-use std::{os::unix::process::CommandExt, process::Command, time::Duration};
+use std::{
+    os::unix::process::CommandExt,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    faults::state,
     ipvsadm,
-    observer::{self, Running, of, only},
+    observer::{self, of, only},
     support::{child::shell, lines},
     traffic,
+    watched::Watched,
 };
 
 /// Takes IPVS out of the kernel with everything that uses it; false if something holds it.
@@ -29,23 +35,22 @@ pub fn unload() {
 #[test]
 fn an_absent_module_is_said_once_and_gathering_goes_on_when_it_comes() {
     unload();
-    let running = Running::start(&["collect", "--interval", "200ms"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    let watched = Watched::start(&["--interval", "200ms"]);
+    for _ in 0..5 {
+        watched.until("its absence", |gather| {
+            state(gather) == ("unavailable", "ip_vs not loaded")
+        });
+    }
+    assert_eq!(state(&watched.all()[0]).0, "unavailable");
     shell("modprobe ip_vs");
     traffic::addresses();
     ipvsadm::restore("-A -t 10.9.0.1:80 -s rr\n");
-    std::thread::sleep(Duration::from_millis(1500));
-    let (output, took) = running.stop("-TERM");
-    assert!(output.status.success(), "{output:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    let lines = lines::parse(&String::from_utf8(output.stdout).expect("text"));
-    let states: Vec<_> = of(&lines, "ipvs_observer")
-        .map(|line| (line.text("status"), line.text("reason")))
-        .collect();
-    assert_eq!(states[0], ("unavailable", "ip_vs not loaded"));
-    assert_ne!(states[states.len() - 1].0, "unavailable", "{states:?}");
-    assert!(lines.iter().any(|line| line.measurement == "ipvs_virtual_server"));
-    let messages = String::from_utf8(output.stderr).expect("text");
+    watched.shown("the table", |gather| {
+        state(gather).0 != "unavailable" && of(gather, "ipvs_virtual_server").count() == 1
+    });
+    let begin = Instant::now();
+    let messages = watched.end();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     assert_eq!(messages.matches("modprobe ip_vs").count(), 1, "{messages}");
     assert!(messages.starts_with("I! IPVS is not loaded"), "{messages}");
 }

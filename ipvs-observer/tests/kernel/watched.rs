@@ -1,9 +1,9 @@
 //! The program, running while something befalls it, and the gathers that it writes.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -12,11 +12,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     observer,
-    support::lines::{self, Line},
+    support::{
+        child,
+        lines::{self, Line},
+    },
 };
 
 /// Attaching takes seconds where the processor is emulated.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A process that ends with the test, also where that fails: its probes would be in the way of the next.
 pub struct Process(pub Child);
@@ -98,7 +101,7 @@ impl Watched {
             }
             // What is left is of a gather that the end gave up.
         });
-        let said = thread::spawn(move || std::io::read_to_string(stderr).expect("text"));
+        let said = thread::spawn(move || io::read_to_string(stderr).expect("text"));
         Self {
             process: Process(child),
             gathers,
@@ -151,5 +154,64 @@ impl Watched {
         assert!(status.success(), "{status}: {said}");
         assert!(!said.contains("panicked"), "{said}");
         said
+    }
+}
+
+/// The program, running, and what it says on stderr.
+pub struct Speaking {
+    pub process: Process,
+    messages: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Speaking {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let messages = child::lines(child.stderr.take().expect("piped"));
+        Self {
+            process: Process(child),
+            messages,
+            said: Vec::new(),
+        }
+    }
+
+    /// Waits for a message.
+    pub fn until(&mut self, words: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let message = self
+                .messages
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("{words}: {error} after {:?}", self.said));
+            self.said.push(message.clone());
+            if message.contains(words) {
+                return message;
+            }
+        }
+    }
+
+    /// Its exit status once it has ended by itself, and all its messages.
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let until = Instant::now() + PATIENCE;
+        while self.process.0.try_wait().expect("a child").is_none() {
+            assert!(Instant::now() < until, "it goes on: {:?}", self.said);
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.said.extend(self.messages.iter());
+        (self.process.wait().code(), self.said.join("\n"))
+    }
+
+    /// Tells it to end, and returns what it wrote.
+    pub fn stop(mut self) -> String {
+        self.process.signal(Signal::TERM);
+        let stdout = self.process.0.stdout.take().expect("piped");
+        let output = io::read_to_string(stdout).expect("text");
+        assert!(self.process.wait().success());
+        output
     }
 }

@@ -8,7 +8,7 @@ use std::{
     net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
     process::Stdio,
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -82,30 +82,14 @@ impl Reader {
     }
 }
 
-#[test]
-fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_counted() {
-    table(60, 10);
-    let _ = fs::remove_file(SOCKET);
-    let target = format!("unix://{SOCKET}");
-    let mut child = observer::command(&[
-        "collect",
-        "--probes",
-        "off",
-        "--interval",
-        "250ms",
-        "--backlog",
-        "1MiB",
-    ])
-    .args(["--output", "stdout", "--output", &target])
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .expect("ipvs-observer is in the lab's PATH");
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    // The other output gets everything, and tells what was made, in which order.
-    let whole = thread::spawn(move || {
+/// Every line in the order in which they were made, and the program's own.
+type Made = (Vec<u64>, Vec<lines::Line>);
+
+/// Reads stdout, which gets everything, and tells what was made.
+fn made(stdout: impl Read + Send + 'static) -> JoinHandle<Made> {
+    thread::spawn(move || {
         let (mut made, mut states) = (Vec::new(), Vec::new());
-        for line in stdout.lines() {
+        for line in BufReader::new(stdout).lines() {
             let line = line.expect("text");
             made.push(number(&line));
             if line.starts_with("ipvs_observer") {
@@ -113,7 +97,11 @@ fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_co
             }
         }
         (made, states)
-    });
+    })
+}
+
+/// Comes late, leaves and comes back, stalls, and leaves for good: all that was read.
+fn come_and_go() -> Vec<u64> {
     let mut seen = Vec::new();
     thread::sleep(Duration::from_secs(1));
     let mut reader = Reader::accept();
@@ -124,18 +112,48 @@ fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_co
     reader.read(Duration::from_secs(2), &mut seen);
     assert!(seen.len() > on_time, "it came back");
     // Stalled for much longer than the backlog lasts: 60 services make 200 KiB a gather.
-    thread::sleep(Duration::from_mins(1));
+    thread::sleep(Duration::from_secs(25));
     reader.read(Duration::from_secs(2), &mut seen);
     reader.leave(&mut seen);
     fs::remove_file(SOCKET).expect("gone for good");
     thread::sleep(Duration::from_secs(8));
+    seen
+}
+
+#[test]
+fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_counted() {
+    table(60, 10);
+    let _ = fs::remove_file(SOCKET);
+    let target = format!("unix://{SOCKET}");
+    let mut command = observer::command(&["collect", "--probes", "off", "--interval", "250ms"]);
+    command.args(["--backlog", "1MiB", "--output", "stdout", "--output", &target]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ipvs-observer is in the lab's PATH");
+    let whole = made(child.stdout.take().expect("piped"));
+    let seen = come_and_go();
     signal(&child, "-TERM");
     let began = Instant::now();
     let output = child.wait_with_output().expect("it ends");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(output.status.success(), "{output:?}");
-
+    let said = String::from_utf8(output.stderr).expect("text");
     let (made, states) = whole.join().expect("a reader");
+    all_accounted_for(&seen, &made, &states, &said);
+    let resident = |line: &lines::Line| line.number("rss_bytes");
+    let (first, most) = (
+        resident(&states[2]),
+        states.iter().map(resident).max().expect("gathers"),
+    );
+    println!("resident: {first} bytes after two gathers, {most} at most");
+    assert!(most < first + 4 * BACKLOG, "{first} bytes became {most}");
+    ipvsadm::run(&["-C"]);
+}
+
+/// Every line was read in its order, or counted as dropped or unsent.
+fn all_accounted_for(seen: &[u64], made: &[u64], states: &[lines::Line], said: &str) {
     let mut left = made.iter();
     let in_order = seen.iter().all(|line| left.any(|made| made == line));
     assert!(
@@ -148,7 +166,6 @@ fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_co
     let dropped = last.number("lines_dropped");
     assert!(dropped > 0, "the backlog was never full");
     // What no longer counts as dropped in the data is said at the end.
-    let said = String::from_utf8(output.stderr).expect("text");
     let ending = said.lines().last().expect("what is left is said");
     let unsent: u64 = ending
         .split_whitespace()
@@ -165,12 +182,4 @@ fn a_reader_that_is_late_restarts_stalls_and_leaves_costs_only_lines_that_are_co
         (dropped + unsent..=dropped + unsent + gather).contains(&missing),
         "{missing} lines are missing, {dropped} dropped and {unsent} unsent are accounted for; {said}"
     );
-    let resident = |line: &lines::Line| line.number("rss_bytes");
-    let (first, most) = (
-        resident(&states[2]),
-        states.iter().map(resident).max().expect("gathers"),
-    );
-    println!("resident: {first} bytes after two gathers, {most} at most");
-    assert!(most < first + 4 * BACKLOG, "{first} bytes became {most}");
-    ipvsadm::run(&["-C"]);
 }

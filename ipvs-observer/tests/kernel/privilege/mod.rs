@@ -176,8 +176,7 @@ fn attached(collect: &mut Collect) -> Vec<Line> {
 fn assert_picks(collect: &mut Collect, port: u16, connections: usize) -> Vec<Line> {
     attached(collect);
     connect(port, connections);
-    // The kernel sums its own counters up every two seconds.
-    thread::sleep(Duration::from_secs(3));
+    ipvsadm::counts(&format!("UDP 10.9.0.1:{port}"), connections as u64);
     let lines = collect.gather(1);
     let server = observer::only(&lines, "ipvs_virtual_server");
     assert_eq!(server.number("connections"), connections as u64);

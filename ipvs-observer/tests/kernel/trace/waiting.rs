@@ -2,86 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::{BufReader, Read},
-    process::{Child, Command, Stdio},
-    sync::mpsc::Receiver,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value as Json;
 
-use super::{PATIENCE, text, untraceable};
+use super::{text, untraceable};
 use crate::{
     abilities::{lacking, telling},
     ipvsadm, observer,
     privilege::{Paranoid, THREE, as_user},
     states,
     support::child::{self, shell},
+    watched::{PATIENCE, Speaking},
 };
-
-/// A trace, and what it says on stderr.
-struct Waiting {
-    child: Child,
-    messages: Receiver<String>,
-    said: Vec<String>,
-}
-
-impl Waiting {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let messages = child::lines(child.stderr.take().expect("piped"));
-        Self {
-            child,
-            messages,
-            said: Vec::new(),
-        }
-    }
-
-    /// Waits for a message.
-    fn until(&mut self, words: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let message = self
-                .messages
-                .recv_timeout(left)
-                .unwrap_or_else(|error| panic!("{words}: {error} after {:?}", self.said));
-            self.said.push(message.clone());
-            if message.contains(words) {
-                return message;
-            }
-        }
-    }
-
-    /// Its exit status once it has ended by itself, and all its messages.
-    fn ends(mut self) -> (Option<i32>, String) {
-        let until = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("a child").is_none() {
-            assert!(Instant::now() < until, "it goes on: {:?}", self.said);
-            thread::sleep(Duration::from_millis(20));
-        }
-        self.said.extend(self.messages.iter());
-        let status = self.child.wait().expect("it has ended");
-        (status.code(), self.said.join("\n"))
-    }
-
-    /// Tells it to end, and returns what it wrote.
-    fn stop(mut self) -> String {
-        shell(&format!("kill -TERM {}", self.child.id()));
-        let mut output = String::new();
-        BufReader::new(self.child.stdout.take().expect("piped"))
-            .read_to_string(&mut output)
-            .expect("text");
-        assert!(self.child.wait().expect("it ends").success());
-        output
-    }
-}
 
 /// The functions of IPVS that hold a probe, whoever's it is.
 fn probed() -> BTreeSet<String> {
@@ -102,6 +37,31 @@ fn open_events() -> bool {
     lacking("level that closes performance events to CAP_PERFMON", closed)
 }
 
+/// Opens performance events to `CAP_PERFMON`; none where nothing can be traced, or nothing closes them again: the test
+/// passes.
+fn open_for_now() -> Option<Paranoid> {
+    if untraceable() {
+        return None;
+    }
+    let setting = Paranoid::at("3");
+    if open_events() {
+        return None;
+    }
+    fs::write(Paranoid::SETTING, "2").expect("root may");
+    Some(setting)
+}
+
+/// Has the module, which is gone, come back with performance events closed, and returns how the program ends then.
+fn ends_by_the_modules_return(mut program: Speaking, setting: Paranoid) -> String {
+    program.until("IPVS is not loaded");
+    fs::write(Paranoid::SETTING, "3").expect("root may");
+    shell("modprobe ip_vs");
+    let (code, messages) = program.ends();
+    drop(setting);
+    assert_eq!(code, Some(1), "{messages}");
+    messages
+}
+
 fn add_services(from: u16) {
     let rules: Vec<_> = (from..from + 20)
         .map(|port| format!("-A -t 10.9.0.1:{port} -s rr\n"))
@@ -116,7 +76,7 @@ fn everything_is_traced_from_the_message_on_that_the_probes_are_attached() {
     }
     states::unload();
     assert_eq!(probed(), BTreeSet::new(), "somebody else has probes here");
-    let mut trace = Waiting::start(observer::command(&["trace", "--format", "json"]));
+    let mut trace = Speaking::start(observer::command(&["trace", "--format", "json"]));
     assert!(trace.until("IPVS is not loaded").starts_with("I! "));
     // The second time the module was removed under the trace.
     for from in [8000, 8100] {
@@ -167,7 +127,7 @@ fn a_wait_that_ends_where_nothing_can_be_traced_ends_the_trace_as_a_start_would(
         "{reason}"
     );
     states::unload();
-    let mut trace = Waiting::start(command());
+    let mut trace = Speaking::start(command());
     trace.until("IPVS is not loaded");
     shell("modprobe ip_vs");
     let (code, messages) = trace.ends();
@@ -178,23 +138,13 @@ fn a_wait_that_ends_where_nothing_can_be_traced_ends_the_trace_as_a_start_would(
 
 #[test]
 fn a_module_that_comes_back_where_nothing_can_be_traced_any_more_ends_the_trace() {
-    if untraceable() {
+    let Some(setting) = open_for_now() else {
         return;
-    }
-    let setting = Paranoid::at("3");
-    if open_events() {
-        return;
-    }
-    fs::write(Paranoid::SETTING, "2").expect("root may");
-    let mut trace = Waiting::start(as_user(&THREE, &["trace"]));
+    };
+    let mut trace = Speaking::start(as_user(&THREE, &["trace"]));
     trace.until("probes attached");
     states::unload();
-    trace.until("IPVS is not loaded");
-    fs::write(Paranoid::SETTING, "3").expect("root may");
-    shell("modprobe ip_vs");
-    let (code, messages) = trace.ends();
-    drop(setting);
-    assert_eq!(code, Some(1), "{messages}");
+    let messages = ends_by_the_modules_return(trace, setting);
     // The services that others left are deleted with the module.
     assert!(messages.contains("I! 0 decisions and "), "{messages}");
     assert!(
@@ -210,7 +160,7 @@ fn a_trace_that_gave_up_what_attaching_needs_ends_when_the_module_goes() {
     }
     let _setting = Paranoid::at("2");
     states::unload();
-    let mut trace = Waiting::start(as_user(&THREE, &["trace", "--privileges", "attached"]));
+    let mut trace = Speaking::start(as_user(&THREE, &["trace", "--privileges", "attached"]));
     trace.until("IPVS is not loaded");
     shell("modprobe ip_vs");
     trace.until("probes attached");
@@ -226,29 +176,24 @@ fn a_trace_that_gave_up_what_attaching_needs_ends_when_the_module_goes() {
 
 #[test]
 fn all_probes_that_were_asked_for_and_cannot_be_attached_again_end_the_gathering() {
-    if untraceable() {
+    let Some(setting) = open_for_now() else {
         return;
-    }
-    let setting = Paranoid::at("3");
-    if open_events() {
-        return;
-    }
-    fs::write(Paranoid::SETTING, "2").expect("root may");
+    };
     let args = ["collect", "--probes", "on", "--interval", "200ms"];
-    let mut collect = Waiting::start(as_user(&THREE, &args));
-    let lines = child::lines(collect.child.stdout.take().expect("piped"));
-    let attached = |line: &String| line.starts_with("ipvs_observer ") && line.contains("status=\"ok\"");
-    while !attached(&lines.recv_timeout(PATIENCE).expect("a line")) {}
+    let mut collect = Speaking::start(as_user(&THREE, &args));
+    let lines = child::lines(collect.process.0.stdout.take().expect("piped"));
+    let told = |status: &str, times: usize| {
+        let status = format!("status=\"{status}\"");
+        let told = |line: &String| line.starts_with("ipvs_observer ") && line.contains(&status);
+        for _ in 0..times {
+            while !told(&lines.recv_timeout(PATIENCE).expect("a line")) {}
+        }
+    };
+    told("ok", 1);
     states::unload();
-    assert!(collect.until("IPVS is not loaded").starts_with("I! "));
     // Without its module the probes are waited for.
-    thread::sleep(Duration::from_secs(2));
-    assert!(collect.child.try_wait().expect("a child").is_none());
-    fs::write(Paranoid::SETTING, "3").expect("root may");
-    shell("modprobe ip_vs");
-    let (code, messages) = collect.ends();
-    drop(setting);
-    assert_eq!(code, Some(1), "{messages}");
+    told("unavailable", 10);
+    let messages = ends_by_the_modules_return(collect, setting);
     assert!(
         messages.contains("E! not all probes can be attached"),
         "{messages}"
@@ -265,7 +210,7 @@ fn a_namespace_is_told_by_the_name_that_it_was_given_and_times_are_local() {
     let traced = |args: &[&str], path: &str| {
         let mut command = observer::command(&[&["trace", "--netns", "blue", "--netns", path], args].concat());
         command.env("TZ", "XYZ-3:30");
-        let mut trace = Waiting::start(command);
+        let mut trace = Speaking::start(command);
         trace.until("probes attached");
         add("blue");
         add("red");
