@@ -12,7 +12,10 @@ use ipvs_observer::{
     trace::{Json, LocalClock, Text},
 };
 use ipvs_observer_common::{
-    event::{self, CandidatesHeader, Change, Decision, DestinationState, MESSAGE, SCHEDULER_STATE, Summary},
+    event::{
+        self, CandidatesHeader, Change, Decision, DestinationChange, DestinationSettings, DestinationState,
+        MESSAGE, Remaining, SCHEDULER_STATE, ServiceChange, ServiceSettings, Summary,
+    },
     key::{DestinationKey, ServiceKey},
 };
 
@@ -162,9 +165,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     }
     let mut seed = vec![0];
     for action in event::ACTION_ADD_SERVICE..=event::ACTION_RECOVER {
-        let change = change(action);
-        seeds.push([&[0, 120, 0][..], &fuzzing::record(&change)].concat());
-        frame(&mut seed, &fuzzing::record(&change));
+        let record = change_record(action);
+        seeds.push([&[0, record.len() as u8, 0][..], &record].concat());
+        frame(&mut seed, &record);
     }
     seeds.push(seed);
     seeds
@@ -261,9 +264,18 @@ fn decision(call: u64, scheduler: &str, outcome: u32) -> Decision {
     }
 }
 
-fn change(action: u32) -> Change {
-    Change {
-        kind: event::CHANGE,
+/// A change as the programs tell it: all known, and all the settings that decide set.
+fn change_record(action: u32) -> Vec<u8> {
+    let on_service = matches!(
+        action,
+        event::ACTION_ADD_SERVICE | event::ACTION_EDIT_SERVICE | event::ACTION_DELETE_SERVICE
+    );
+    let change = Change {
+        kind: if on_service {
+            event::SERVICE_CHANGE
+        } else {
+            event::DESTINATION_CHANGE
+        },
         action,
         time: 91_000_000_000 + u64::from(action),
         key: DestinationKey {
@@ -273,13 +285,55 @@ fn change(action: u32) -> Change {
             port: 8080,
             reserved: 0,
         },
-        weight_before: 3,
-        weight_after: 0,
         pid: 4242,
         parent_pid: 4200,
         comm: named("ipvsadm"),
         parent_comm: named("drain.sh"),
+        flags: event::BEFORE
+            | event::AFTER
+            | event::REMAINING
+            | event::EXPIRE_QUIESCENT_TEMPLATE
+            | event::CONNTRACK
+            | event::TOTAL_CONNECTIONS,
+        reserved: 0,
+    };
+    if on_service {
+        let before = ServiceSettings {
+            scheduler: named("rr"),
+            engine: named("sip"),
+            flags: 0x0f,
+            timeout: 75_000,
+            netmask: u32::MAX,
+        };
+        let scheduler = named("sh");
+        return fuzzing::record(&ServiceChange {
+            change,
+            before,
+            after: ServiceSettings { scheduler, ..before },
+        });
     }
+    let before = DestinationSettings {
+        connection_flags: 2,
+        upper_threshold: 10,
+        lower_threshold: 5,
+        tunnel_kind: 1,
+        tunnel_port: 6080,
+        tunnel_flags: 1,
+        reserved: 0,
+    };
+    fuzzing::record(&DestinationChange {
+        change,
+        weight_before: 3,
+        weight_after: 0,
+        before,
+        after: DestinationSettings::default(),
+        remaining: Remaining {
+            active: 2,
+            other: 7,
+            templates: 1,
+        },
+        reserved: 0,
+    })
 }
 
 #[cfg(test)]

@@ -63,6 +63,10 @@ layout! {
         PERSISTENCE: flags;
         DECISIONS: scheduler;
         CANDIDATES: destinations, num_dests, sched_data;
+        CONFIGURED: timeout, netmask, pe;
+    }
+    "ip_vs_pe" as engine: Engine {
+        CONFIGURED: name;
     }
     "ip_vs_dest" as destination: Destination {
         DESTINATIONS: af, addr, port, svc;
@@ -70,7 +74,9 @@ layout! {
             /// `inactconns`, or `totalconns` where [`TOTAL_CONNECTIONS`] is set.
             otherconns = "ip_vs_dest.totalconns or ip_vs_dest.inactconns";
         CANDIDATES: n_list, last_weight;
-        OPTIONAL:
+        CONFIGURED: conn_flags, l_threshold;
+        LEFT: persistconns;
+        OPTIONAL: tun_type, tun_port, tun_flags,
             /// `rcu_head`, which is another name for this to the compiler.
             callback_head;
     }
@@ -93,6 +99,8 @@ layout! {
     // From a service to the number of its network namespace.
     "netns_ipvs" as namespace: Namespace {
         SERVICES: net, inum = "net.ns.inum";
+        LEFT: sysctl_expire_nodest_conn, sysctl_expire_quiescent_template, sysctl_conn_reuse_mode;
+        OPTIONAL: sysctl_conntrack;
     }
     "ip_vs_scheduler" as scheduler: Scheduler {
         DECISIONS: name;
@@ -124,9 +132,13 @@ pub const DECISIONS: u32 = 1 << 4;
 pub const CANDIDATES: u32 = 1 << 5;
 /// Configuration changes can be told.
 pub const CHANGES: u32 = 1 << 6;
+/// What a change changes can be told.
+pub const CONFIGURED: u32 = 1 << 10;
+/// What a change leaves behind can be told, and what becomes of it.
+pub const LEFT: u32 = 1 << 11;
 /// This kernel counts all connections of a destination where it used to count the inactive ones.
 pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
 /// A destination is known by the place from which the kernel is called back to free it.
 pub const CALLED_BACK: u32 = 1 << 8;
 
-crate::plain!(Layout: 176);
+crate::plain!(Layout: 232);

@@ -18,16 +18,20 @@ mod behind;
 mod call;
 mod candidates;
 mod change;
+mod configured;
 mod count;
 mod decision;
 mod ended;
 mod key;
 mod maps;
+mod overload;
 mod packet;
 mod read;
+mod removed;
 mod schedule;
 mod scheduler;
 mod template;
+mod told;
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -143,14 +147,14 @@ fn connection_out_return(ctx: RetProbeContext) -> u32 {
 /// Entry of `ip_vs_dest_update_overload`.
 #[kprobe]
 fn overload_entry(ctx: ProbeContext) -> u32 {
-    change::overload_entry(&ctx);
+    overload::entry(&ctx);
     0
 }
 
 /// Return of `ip_vs_dest_update_overload`.
 #[kretprobe]
 fn overload_return(ctx: RetProbeContext) -> u32 {
-    change::overload_returned(&ctx);
+    overload::returned(&ctx);
     0
 }
 
@@ -200,14 +204,14 @@ fn destination_gone(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn destination_freed(ctx: ProbeContext) -> u32 {
     call::seen();
-    change::destination_freed(ctx.arg(0).unwrap_or(0));
+    removed::freed(ctx.arg(0).unwrap_or(0));
     0
 }
 
 /// Entry of `ip_vs_dest_rcu_free`.
 #[kprobe]
 fn destination_freed_later(ctx: ProbeContext) -> u32 {
-    change::destination_freed_later(&ctx);
+    removed::freed_later(&ctx);
     0
 }
 

@@ -19,8 +19,8 @@ use ipvs_observer::{
     model::{
         Action, Activity, Address, BegunBy, Change, Daemon, DaemonRole, Decision, Destination,
         DestinationActivity, DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing,
-        Name, Netns, Outcome, ProbeTotals, Protocol, Service, ServiceActivity, ServiceFlags, ServiceKey,
-        Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
+        Name, Netns, Outcome, ProbeTotals, Protocol, Remaining, Service, ServiceActivity, ServiceFlags,
+        ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -134,6 +134,9 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
                 destination: Some(destination.key),
                 weight_before: Some(1),
                 weight_after: Some(2),
+                changed: Some(Vec::new()),
+                remaining: Some(Remaining::default()),
+                left: "nothing".to_owned(),
                 comm: Name::from("ipvsadm"),
                 pid: 1,
                 parent_comm: Name::from("drain.sh"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Action, DestinationKey, Destinations, Lost, Name, ServiceKey};
+use super::{Change, DestinationKey, Destinations, Lost, ServiceKey};
 
 /// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,33 +95,6 @@ pub struct DestinationActivity {
     pub overloads: u64,
     /// Whether it is overloaded, if the kernel was seen to say so.
     pub overloaded: Option<bool>,
-}
-
-/// A configuration change, with who made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// When, in ns since the epoch.
-    pub time: u64,
-    /// The namespace.
-    pub netns: Netns,
-    /// What was done.
-    pub action: Action,
-    /// To which service.
-    pub service: ServiceKey,
-    /// To which destination of it, if to one.
-    pub destination: Option<DestinationKey>,
-    /// The destination's weight before, if it was there.
-    pub weight_before: Option<u32>,
-    /// The destination's weight after, if it is there.
-    pub weight_after: Option<u32>,
-    /// The name of the process that did it; empty where none did.
-    pub comm: Name,
-    /// Its pid in the initial namespace of pids; 0 where none did it.
-    pub pid: u32,
-    /// The name of the process that started it: the script that ran `ipvsadm`.
-    pub parent_comm: Name,
-    /// That one's pid.
-    pub parent_pid: u32,
 }
 
 /// By keys of the kernel's configuration, which root chooses: nobody gains by making them collide, and hashing them

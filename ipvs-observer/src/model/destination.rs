@@ -109,6 +109,22 @@ pub struct Tunnel {
     pub flags: u16,
 }
 
+impl fmt::Display for Tunnel {
+    /// As `ipvsadm` names it: `ipip`, `gue port 6080 csum`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.kind.name())?;
+        if self.kind == TunnelKind::Gue {
+            write!(formatter, " port {}", self.port)?;
+        }
+        for (flag, name) in [(1, " csum"), (2, " remcsum")] {
+            if self.flags & flag != 0 {
+                formatter.write_str(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A destination as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {

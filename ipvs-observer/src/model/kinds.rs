@@ -96,3 +96,28 @@ table! {
     /// A destination ceased to be overloaded: no process did that.
     Recover = "recover";
 }
+
+table! {
+    /// What of a service or a destination can be set.
+    Setting;
+    /// The scheduler of a service.
+    Scheduler = "scheduler";
+    /// Flags of a service: those of its scheduler, and one-packet scheduling.
+    Flags = "flags";
+    /// Seconds that a persistence template lives, 0: the service is not persistent.
+    PersistenceTimeout = "persistence_timeout", "persistence timeout";
+    /// The prefix length of the persistence granularity.
+    Netmask = "netmask";
+    /// The persistence engine of a service.
+    PersistenceEngine = "persistence_engine", "persistence engine";
+    /// The weight of a destination.
+    Weight = "weight";
+    /// Connections at which a destination is overloaded, 0: never.
+    UpperThreshold = "upper_threshold", "upper threshold";
+    /// Connections below which it is so no longer, 0: the kernel's choice.
+    LowerThreshold = "lower_threshold", "lower threshold";
+    /// How packets reach a destination.
+    Forward = "forward";
+    /// The encapsulation of a tunnelled destination.
+    Tunnel = "tunnel";
+}

@@ -6,6 +6,7 @@
 mod activity;
 mod address;
 mod before;
+mod change;
 mod counters;
 mod decision;
 mod destination;
@@ -16,16 +17,15 @@ mod service;
 mod snapshot;
 mod stats;
 
-pub use activity::{
-    Activity, Change, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity,
-};
+pub use activity::{Activity, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity};
 pub use address::{Address, Family, Protocol};
 pub use before::{Before, Choice, Memory, Packet};
+pub use change::{Change, Changed, Remaining, Value};
 pub use counters::{DumpCounters, OutputCounters};
 pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Traced, Virtual};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
-pub use kinds::{Action, BegunBy, Outcome};
+pub use kinds::{Action, BegunBy, Outcome, Setting};
 pub use name::Name;
 pub use service::{Service, ServiceFlags, ServiceKey};
 pub use snapshot::{Daemon, DaemonRole, Info, Listing, Part, Snapshot, Timeouts, Totals, VirtualServer};

@@ -56,10 +56,24 @@ pub struct ServiceFlags(pub u32);
 impl ServiceFlags {
     const PERSISTENT: u32 = 0x0001;
     const ONE_PACKET: u32 = 0x0004;
+    const SCHEDULER: [u32; 3] = [0x0008, 0x0010, 0x0020];
 
     /// Whether connections of one client stay with one destination.
     pub fn persistent(self) -> bool {
         self.0 & Self::PERSISTENT != 0
+    }
+
+    /// The flags of its scheduler, by the names that `ipvsadm -b` takes.
+    pub fn of_scheduler(self, scheduler: &str) -> impl Iterator<Item = &'static str> {
+        let names = match scheduler {
+            "sh" => ["sh-fallback", "sh-port", "flag-3"],
+            "mh" => ["mh-fallback", "mh-port", "flag-3"],
+            _ => ["flag-1", "flag-2", "flag-3"],
+        };
+        let flags = Self::SCHEDULER.into_iter().zip(names);
+        flags
+            .filter(move |(flag, _)| self.0 & flag != 0)
+            .map(|(_, name)| name)
     }
 
     /// Whether each packet is scheduled by itself (UDP only).
@@ -160,6 +174,15 @@ mod tests {
         assert_eq!(service.persistence_timeout(), 0);
         service.flags = ServiceFlags(3);
         assert_eq!(service.persistence_timeout(), 300);
+    }
+
+    #[test]
+    fn flags_of_a_scheduler_are_named_as_ipvsadm_takes_them() {
+        let named = |scheduler, flags| ServiceFlags(flags).of_scheduler(scheduler).collect::<Vec<_>>();
+        assert_eq!(named("sh", 0x1b), ["sh-fallback", "sh-port"]);
+        assert_eq!(named("mh", 0x12), ["mh-port"]);
+        assert_eq!(named("wlc", 0x2e), ["flag-1", "flag-3"]);
+        assert_eq!(named("rr", 7), [""; 0]);
     }
 
     #[test]

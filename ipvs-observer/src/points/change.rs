@@ -1,7 +1,10 @@
 //! `ipvs_change`: what was done to the configuration, and by whom.
 
 use super::{Points, event_time};
-use crate::{line::Encoder, model::Change};
+use crate::{
+    line::Encoder,
+    model::{Change, Remaining},
+};
 
 impl Points {
     /// Writes changes, each with its own time: two of one gather would otherwise be one point of one series.
@@ -16,6 +19,10 @@ impl Points {
                 destination,
                 weight_before,
                 weight_after,
+                // In words.
+                changed: _,
+                remaining,
+                left,
                 comm,
                 pid,
                 parent_comm,
@@ -33,6 +40,22 @@ impl Points {
             }
             if let Some(weight) = *weight_after {
                 line.unsigned("weight_after", weight.into());
+            }
+            if let Some(words) = change.changed_words() {
+                line.string("changed", words);
+            }
+            if let Some(Remaining {
+                active,
+                inactive,
+                templates,
+            }) = *remaining
+            {
+                line.unsigned("active", active.into())
+                    .unsigned("inactive", inactive.into())
+                    .unsigned("templates", templates.into());
+            }
+            if !left.is_empty() {
+                line.string("left", left);
             }
             line.string("comm", comm).unsigned("pid", (*pid).into());
             if !parent_comm.is_empty() {

@@ -130,13 +130,13 @@ const PROBES: [Probe; 14] = [
         "__ip_vs_update_dest",
         both("update_destination_entry", "update_destination_return"),
         features::STATE,
-        "changes are told without the weight before",
+        "changes do not say what was before and what they change",
     ),
     probe(
         "__ip_vs_del_dest",
         entry("destination_gone"),
         features::DESTINATIONS,
-        NO_FORGETTING,
+        "counters of deleted real servers stay until the next gather, and deletions do not say what they leave behind",
     ),
     probe(
         "ip_vs_add_dest",

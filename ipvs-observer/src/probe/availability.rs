@@ -137,6 +137,11 @@ fn feature(feature: u32) -> (&'static str, &'static str) {
         layout::STATE => ("layout of destination state", "no overloads, no trace"),
         layout::DECISIONS => ("layout of decisions", "no trace"),
         layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
+        layout::CONFIGURED => ("layout of settings", "changes do not say what they change"),
+        layout::LEFT => (
+            "layout of what is left",
+            "changes do not say what they leave behind",
+        ),
         _ => ("layout of changes", "no configuration changes"),
     }
 }

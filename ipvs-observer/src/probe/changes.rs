@@ -1,13 +1,83 @@
 //! Configuration changes, from the programs' words to the model's.
 
-use ipvs_observer_common::event::{self, Change as KernelChange};
+mod changed;
+mod left;
 
-use super::{clock::Clock, convert};
-use crate::model::{Action, Change, Name};
+use changed::Set;
+use ipvs_observer_common::event::{self, Change as Header, DestinationChange, ServiceChange};
+
+use super::{
+    clock::{Clock, ticks_per_second},
+    convert,
+    events::KernelChange,
+};
+use crate::model::{Action, Change, Changed, Name, Remaining};
 
 /// A change; none of a kind that this program does not know.
-pub(super) fn change(change: &KernelChange, clock: Clock) -> Option<Change> {
-    let action = match change.action {
+pub(super) fn change(told: &KernelChange, clock: Clock) -> Option<Change> {
+    match told {
+        KernelChange::Service(told) => of_service(told, clock),
+        KernelChange::Destination(told) => of_destination(told, clock),
+    }
+}
+
+fn of_service(told: &ServiceChange, clock: Clock) -> Option<Change> {
+    let mut change = header(&told.change, clock)?;
+    let ticks = ticks_per_second();
+    let settings = |settings| changed::of_service(change.service, settings, ticks);
+    change.changed = what_changed(&told.change, || settings(&told.before), || settings(&told.after));
+    Some(change)
+}
+
+fn of_destination(told: &DestinationChange, clock: Clock) -> Option<Change> {
+    let mut change = header(&told.change, clock)?;
+    let Header { key, flags, .. } = told.change;
+    change.destination = Some(convert::destination(key.family, key.address, key.port));
+    let [before, after] = [told.weight_before, told.weight_after].map(|weight| u32::try_from(weight).ok());
+    (change.weight_before, change.weight_after) = (before, after);
+    change.changed = what_changed(
+        &told.change,
+        || changed::of_destination(before, &told.before),
+        || changed::of_destination(after, &told.after),
+    );
+    if flags & event::REMAINING != 0 {
+        let event::Remaining {
+            active,
+            other,
+            templates,
+        } = told.remaining;
+        let remaining = Remaining {
+            active,
+            inactive: convert::inactive(active, other, flags & event::TOTAL_CONNECTIONS != 0),
+            templates,
+        };
+        change.left = left::left(told, remaining);
+        change.remaining = Some(remaining);
+    }
+    Some(change)
+}
+
+/// What an edit changed, or what was added; none where that is not known or is no matter of the action.
+fn what_changed(
+    told: &Header,
+    before: impl Fn() -> Vec<Set>,
+    after: impl Fn() -> Vec<Set>,
+) -> Option<Vec<Changed>> {
+    if told.flags & event::AFTER == 0 {
+        return None;
+    }
+    match told.action {
+        event::ACTION_ADD_SERVICE | event::ACTION_ADD_DESTINATION => Some(changed::changed(None, after())),
+        event::ACTION_EDIT_SERVICE | event::ACTION_EDIT_DESTINATION if told.flags & event::BEFORE != 0 => {
+            Some(changed::changed(Some(&before()), after()))
+        }
+        _ => None,
+    }
+}
+
+/// What every change has; none of a kind that this program does not know.
+fn header(told: &Header, clock: Clock) -> Option<Change> {
+    let action = match told.action {
         event::ACTION_ADD_SERVICE => Action::AddService,
         event::ACTION_EDIT_SERVICE => Action::EditService,
         event::ACTION_DELETE_SERVICE => Action::DeleteService,
@@ -18,11 +88,7 @@ pub(super) fn change(change: &KernelChange, clock: Clock) -> Option<Change> {
         event::ACTION_RECOVER => Action::Recover,
         _ => return None,
     };
-    let (netns, service) = convert::service(&change.key.service);
-    let on_service = matches!(
-        action,
-        Action::AddService | Action::EditService | Action::DeleteService
-    );
+    let (netns, service) = convert::service(&told.key.service);
     // The threshold is crossed by a packet or a timer, over whatever process was there.
     let by_nobody = matches!(action, Action::Overload | Action::Recover);
     let named = |name: &[u8]| {
@@ -33,75 +99,22 @@ pub(super) fn change(change: &KernelChange, clock: Clock) -> Option<Change> {
         }
     };
     Some(Change {
-        time: clock.real(change.time),
+        time: clock.real(told.time),
         netns,
         action,
         service,
-        destination: (!on_service)
-            .then(|| convert::destination(change.key.family, change.key.address, change.key.port)),
-        weight_before: u32::try_from(change.weight_before).ok(),
-        weight_after: u32::try_from(change.weight_after).ok(),
-        comm: named(&change.comm),
-        pid: if by_nobody { 0 } else { change.pid },
-        parent_comm: named(&change.parent_comm),
-        parent_pid: if by_nobody { 0 } else { change.parent_pid },
+        destination: None,
+        weight_before: None,
+        weight_after: None,
+        changed: None,
+        remaining: None,
+        left: String::new(),
+        comm: named(&told.comm),
+        pid: if by_nobody { 0 } else { told.pid },
+        parent_comm: named(&told.parent_comm),
+        parent_pid: if by_nobody { 0 } else { told.parent_pid },
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use ipvs_observer_common::event::{self, Change};
-
-    use super::{Clock, change};
-    use crate::model::Action;
-
-    #[test]
-    fn a_change_names_who_made_it_and_what_was_before() {
-        let mut told = Change {
-            kind: event::CHANGE,
-            action: event::ACTION_EDIT_DESTINATION,
-            time: 5,
-            weight_before: 3,
-            weight_after: 0,
-            pid: 42,
-            parent_pid: 41,
-            ..Change::default()
-        };
-        told.comm[..7].copy_from_slice(b"ipvsadm");
-        told.parent_comm[..8].copy_from_slice(b"drain.sh");
-        let change = change(&told, Clock { ahead: 1000 }).expect("a known action");
-        assert_eq!(change.action, Action::EditDestination);
-        assert_eq!((change.weight_before, change.weight_after), (Some(3), Some(0)));
-        assert_eq!((change.comm.as_str(), change.pid), ("ipvsadm", 42));
-        assert_eq!((change.parent_comm.as_str(), change.parent_pid), ("drain.sh", 41));
-        assert_eq!(change.time, 1005);
-        assert!(change.destination.is_some());
-    }
-
-    #[test]
-    fn nobody_is_named_for_an_overload_which_no_process_made() {
-        let mut told = Change {
-            action: event::ACTION_OVERLOAD,
-            pid: 42,
-            ..Change::default()
-        };
-        told.comm[..5].copy_from_slice(b"nginx");
-        let change = change(&told, Clock { ahead: 0 }).expect("a known action");
-        assert!(change.comm.is_empty() && change.pid == 0);
-    }
-
-    #[test]
-    fn a_service_that_goes_has_no_destination_and_no_weight() {
-        let told = Change {
-            action: event::ACTION_DELETE_SERVICE,
-            weight_before: -1,
-            weight_after: -1,
-            ..Change::default()
-        };
-        let change = change(&told, Clock { ahead: 0 }).expect("a known action");
-        assert_eq!(
-            (change.destination, change.weight_before, change.weight_after),
-            (None, None, None)
-        );
-    }
-}
+mod tests;

@@ -30,6 +30,15 @@ pub(super) fn destination(family: u16, address: [u8; 16], port: u16) -> Destinat
     }
 }
 
+/// The inactive connections of a destination. Where the kernel counts all of them in the `other`, they are the rest.
+pub(super) fn inactive(active: u32, other: u32, total: bool) -> u32 {
+    if total {
+        other.saturating_sub(active)
+    } else {
+        other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ipvs_observer_common::key::ServiceKey as Kernel;

@@ -147,17 +147,13 @@ fn total(told: &KernelDecision) -> bool {
     told.flags & event::TOTAL_CONNECTIONS != 0
 }
 
-/// A destination as it was. Where the kernel counts all connections, the inactive ones are the rest.
+/// A destination as it was.
 fn state(state: &KernelState, total: bool) -> DestinationState {
     DestinationState {
         key: convert::destination(state.family, state.address, state.port),
         weight: u32::try_from(state.weight).unwrap_or(0),
         active: state.active,
-        inactive: if total {
-            state.other.saturating_sub(state.active)
-        } else {
-            state.other
-        },
+        inactive: convert::inactive(state.active, state.other, total),
         overloaded: state.flags & event::OVERLOADED != 0,
     }
 }

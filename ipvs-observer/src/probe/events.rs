@@ -7,7 +7,7 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use ipvs_observer_common::event::{
-    self, CandidatesHeader, Change, Decision, DestinationState, MOST_CANDIDATES,
+    self, CandidatesHeader, Decision, DestinationChange, DestinationState, MOST_CANDIDATES, ServiceChange,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -22,11 +22,19 @@ pub(super) struct Events {
 /// Something that left the kernel.
 pub(super) enum Event {
     /// A configuration change.
-    Change(Change),
+    Change(KernelChange),
     /// A scheduling decision.
     Decision(Box<Decision>),
     /// What the scheduler had before it, ahead of the decision.
     Candidates(Box<CandidatesHeader>, Vec<DestinationState>),
+}
+
+/// A configuration change as the programs tell it.
+pub(super) enum KernelChange {
+    /// Of a service.
+    Service(Box<ServiceChange>),
+    /// Of a destination.
+    Destination(Box<DestinationChange>),
 }
 
 impl Events {
@@ -64,7 +72,12 @@ impl Events {
 /// A record by its kind; none if it is of another build of the programs.
 pub(super) fn decode(record: &[u8]) -> Option<Event> {
     match whole::<u32>(record)? {
-        event::CHANGE => whole(record).map(Event::Change),
+        event::SERVICE_CHANGE => {
+            whole(record).map(|change| Event::Change(KernelChange::Service(Box::new(change))))
+        }
+        event::DESTINATION_CHANGE => {
+            whole(record).map(|change| Event::Change(KernelChange::Destination(Box::new(change))))
+        }
         event::DECISION => whole(record).map(|decision| Event::Decision(Box::new(decision))),
         event::CANDIDATES => {
             let header: CandidatesHeader = whole(record)?;

@@ -1,13 +1,15 @@
 //! A trace for programs: one JSON object a line. A field without a value is left out; `destination` is null, so that it
 //! says that there is none.
 
+mod change;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{
-    Address, BegunBy, Candidate, Candidates, Change, Decision, DestinationKey, DestinationState, Lost, Netns,
+    Address, BegunBy, Candidate, Candidates, Decision, DestinationKey, DestinationState, Lost, Netns,
     ServiceKey, Traced, Virtual,
 };
 
@@ -188,29 +190,6 @@ struct DecisionObject {
     candidates: Option<CandidatesObject>,
 }
 
-#[derive(Serialize)]
-struct ChangeObject {
-    time: String,
-    kind: &'static str,
-    netns: Value,
-    service: ServiceObject,
-    action: &'static str,
-    destination: Option<EndpointObject>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    weight_before: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    weight_after: Option<u32>,
-    // No process fills a real server.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    comm: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    pid: u32,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    parent_comm: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    parent_pid: u32,
-}
-
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
@@ -232,7 +211,7 @@ impl Json {
     pub fn event(&self, event: &Traced, name: Option<&str>, out: &mut Vec<u8>) {
         match event {
             Traced::Decision(decision) => line(&decision_object(decision, name), out),
-            Traced::Change(change) => line(&change_object(change, name), out),
+            Traced::Change(change) => line(&change::object(change, name), out),
         }
     }
 
@@ -299,36 +278,6 @@ fn decision_object(decision: &Decision, name: Option<&str>) -> DecisionObject {
         begun_by: begun_by.map(BegunBy::name),
         reason: reason.clone(),
         candidates: candidates.as_ref().map(Into::into),
-    }
-}
-
-fn change_object(change: &Change, name: Option<&str>) -> ChangeObject {
-    let Change {
-        time,
-        netns,
-        action,
-        service,
-        destination,
-        weight_before,
-        weight_after,
-        comm,
-        pid,
-        parent_comm,
-        parent_pid,
-    } = *change;
-    ChangeObject {
-        time: moment(time),
-        kind: "change",
-        netns: namespace(netns, name),
-        service: (&service).into(),
-        action: action.name(),
-        destination: destination.as_ref().map(Into::into),
-        weight_before,
-        weight_after,
-        comm: comm.to_string(),
-        pid,
-        parent_comm: parent_comm.to_string(),
-        parent_pid,
     }
 }
 

@@ -194,6 +194,9 @@ impl Text {
             destination,
             weight_before,
             weight_after,
+            changed: _,
+            remaining,
+            left,
             comm,
             pid,
             parent_comm,
@@ -202,19 +205,28 @@ impl Text {
         self.begin(*time, name, out);
         let service = pad(&mut self.service, &service.to_string());
         let destination = destination.map(|key| format!(" {key}")).unwrap_or_default();
-        let weight = match (weight_before, weight_after) {
+        let changed = match (weight_before, weight_after) {
+            _ if change.changed.is_some() => String::new(),
             (Some(before), Some(after)) if before != after => format!(", weight {before} -> {after}"),
             (Some(weight), Some(_)) => format!(", weight {weight} as before"),
             (None, Some(weight)) => format!(", weight {weight}"),
             (Some(weight), None) => format!(", weight was {weight}"),
             (None, None) => String::new(),
         };
+        let changed = change
+            .changed_words()
+            .map_or(changed, |words| format!(", {words}"));
+        let left = match remaining {
+            _ if left.is_empty() => String::new(),
+            Some(remaining) if !remaining.is_nothing() => format!("; left: {remaining}: {left}"),
+            _ => format!("; left: {left}"),
+        };
         let by = match action {
             Action::Overload | Action::Recover => String::new(),
             _ if parent_comm.is_empty() => format!(", by {comm}[{pid}]"),
             _ => format!(", by {comm}[{pid}] of {parent_comm}[{parent_pid}]"),
         };
-        let words = format!("{}{destination}{weight}{by}", action.words());
+        let words = format!("{}{destination}{changed}{by}{left}", action.words());
         put(
             out,
             format_args!("{service}  {}\n", self.paint(Color::Note, &words)),

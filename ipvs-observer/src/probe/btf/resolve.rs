@@ -122,6 +122,8 @@ fn switch_off_what_rests_on_another(layout: &mut Layout) {
         (features::DECISIONS, features::STATE | features::PERSISTENCE),
         (features::CANDIDATES, features::DECISIONS),
         (features::CHANGES, features::SERVICES),
+        (features::CONFIGURED, features::DECISIONS | features::CHANGES),
+        (features::LEFT, features::STATE | features::CHANGES),
     ];
     for (feature, base) in rests {
         if layout.features & base != base {

@@ -1,11 +1,9 @@
 use std::net::IpAddr;
 
-use serde_json::Value;
-
 use super::Json;
 use crate::model::{
-    Action, Address, BegunBy, Change, Decision, DestinationKey, Family, Name, Netns, Outcome, Protocol,
-    ServiceKey, Traced, Virtual,
+    Action, Address, BegunBy, Change, Changed, Decision, DestinationKey, Family, Name, Netns, Outcome,
+    Protocol, Remaining, ServiceKey, Setting, Traced, Value, Virtual,
 };
 
 const SERVICE: ServiceKey = ServiceKey::Fwmark {
@@ -13,7 +11,7 @@ const SERVICE: ServiceKey = ServiceKey::Fwmark {
     mark: 47,
 };
 
-fn written(event: &Traced) -> Value {
+fn written(event: &Traced) -> serde_json::Value {
     let mut out = Vec::new();
     Json.event(event, None, &mut out);
     serde_json::from_slice(&out).expect("an object")
@@ -71,6 +69,9 @@ fn an_overload_names_no_process() {
         }),
         weight_before: Some(3),
         weight_after: None,
+        changed: None,
+        remaining: None,
+        left: String::new(),
         comm: Name::default(),
         pid: 0,
         parent_comm: Name::default(),
@@ -82,8 +83,74 @@ fn an_overload_names_no_process() {
         "netns": 7,
         "service": {"family": "inet", "fwmark": 47},
         "action": "overload",
-        "destination": {"address": "192.0.2.2", "port": 80},
+        "destination": {"address": "192.0.2.2", "port": 80, "weight": 3},
         "weight_before": 3,
     });
     assert_eq!(written(&Traced::Change(change)), expected);
+}
+
+#[test]
+fn a_change_says_what_was_what_is_and_what_is_left() {
+    let mut change = Change {
+        time: 1,
+        netns: Netns(7),
+        action: Action::EditDestination,
+        service: SERVICE,
+        destination: Some(DestinationKey {
+            address: address(2),
+            port: 80,
+        }),
+        weight_before: Some(3),
+        weight_after: Some(0),
+        changed: Some(vec![
+            Changed {
+                what: Setting::Weight,
+                before: Some(Value::Number(3)),
+                after: Some(Value::Number(0)),
+            },
+            Changed {
+                what: Setting::Tunnel,
+                before: None,
+                after: Some(Value::Text("ipip".to_owned())),
+            },
+        ]),
+        remaining: Some(Remaining {
+            active: 1,
+            inactive: 2,
+            templates: 0,
+        }),
+        left: "connections go on".to_owned(),
+        comm: Name::from("ipvsadm"),
+        pid: 42,
+        parent_comm: Name::from("drain.sh"),
+        parent_pid: 41,
+    };
+    let expected = serde_json::json!({
+        "time": "1970-01-01T00:00:00.000000001Z",
+        "kind": "change",
+        "netns": 7,
+        "service": {"family": "inet", "fwmark": 47},
+        "action": "edit_destination",
+        "destination": {"address": "192.0.2.2", "port": 80, "weight": 0, "active": 1, "inactive": 2},
+        "weight_before": 3,
+        "weight_after": 0,
+        "changed": [
+            {"what": "weight", "before": 3, "after": 0},
+            {"what": "tunnel", "before": null, "after": "ipip"},
+        ],
+        "templates": 0,
+        "left": "connections go on",
+        "comm": "ipvsadm",
+        "pid": 42,
+        "parent_comm": "drain.sh",
+        "parent_pid": 41,
+    });
+    assert_eq!(written(&Traced::Change(change.clone())), expected);
+    change.changed = Some(Vec::new());
+    let nothing = &written(&Traced::Change(change))["changed"];
+    assert_eq!(
+        nothing,
+        &serde_json::json!([]),
+        "an edit that changed nothing says so"
+    );
 }

@@ -1,7 +1,10 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Address, Candidate, DestinationKey, DestinationState, Family, Name, Netns, Protocol};
+use crate::model::{
+    Address, Candidate, Changed, DestinationKey, DestinationState, Family, Name, Netns, Protocol, Remaining,
+    Setting, Value,
+};
 
 fn state(last: u8, weight: u32) -> DestinationState {
     let address = Address::from(IpAddr::from([10, 8, 0, last]));
@@ -142,26 +145,94 @@ fn how_long_a_scheduler_took_can_be_typed_as_it_is_shown() {
     }
 }
 
-#[test]
-fn a_change_names_what_was_done_and_who_did_it() {
-    let change = Change {
+fn change(action: Action, weights: (Option<u32>, Option<u32>)) -> Change {
+    Change {
         time: 1_700_000_000_000_000_000,
         netns: Netns(1),
-        action: Action::EditDestination,
+        action,
         service: ServiceKey::Fwmark {
             family: Family::INET,
             mark: 47,
         },
         destination: Some(state(1, 3).key),
-        weight_before: Some(3),
-        weight_after: Some(0),
+        weight_before: weights.0,
+        weight_after: weights.1,
+        changed: None,
+        remaining: None,
+        left: String::new(),
         comm: Name::from("ipvsadm"),
         pid: 42,
         parent_comm: Name::from("drain.sh"),
         parent_pid: 41,
-    };
+    }
+}
+
+/// What a change is in words.
+fn told(change: Change) -> String {
+    let text = written(&[Traced::Change(change)]);
+    let words = text.strip_prefix("22:13:20.000000  fwmark:47/inet  ");
+    words.expect("a change").trim_end().to_owned()
+}
+
+const BY: &str = "by ipvsadm[42] of drain.sh[41]";
+
+#[test]
+fn a_change_names_what_was_done_and_who_did_it() {
     assert_eq!(
-        written(&[Traced::Change(change)]),
-        "22:13:20.000000  fwmark:47/inet  edit destination 10.8.0.1:8080, weight 3 -> 0, by ipvsadm[42] of drain.sh[41]\n"
+        told(change(Action::EditDestination, (Some(3), Some(0)))),
+        format!("edit destination 10.8.0.1:8080, weight 3 -> 0, {BY}")
+    );
+}
+
+#[test]
+fn an_edit_says_everything_that_it_changed_or_that_it_changed_nothing() {
+    let mut edit = change(Action::EditService, (None, None));
+    edit.destination = None;
+    let [rr, wlc] = ["rr", "wlc"].map(|name| Some(Value::Text(name.to_owned())));
+    edit.changed = Some(vec![
+        Changed {
+            what: Setting::Scheduler,
+            before: rr,
+            after: wlc.clone(),
+        },
+        Changed {
+            what: Setting::PersistenceTimeout,
+            before: Some(Value::Number(0)),
+            after: Some(Value::Number(60)),
+        },
+    ]);
+    let words = "scheduler rr -> wlc, persistence timeout 0 -> 60";
+    assert_eq!(told(edit.clone()), format!("edit service, {words}, {BY}"));
+    edit.changed = Some(Vec::new());
+    assert_eq!(told(edit.clone()), format!("edit service, nothing changed, {BY}"));
+    edit.action = Action::AddService;
+    edit.changed = Some(vec![Changed {
+        what: Setting::Scheduler,
+        before: None,
+        after: wlc,
+    }]);
+    assert_eq!(told(edit), format!("add service, scheduler wlc, {BY}"));
+}
+
+#[test]
+fn a_deletion_says_what_is_left_and_what_becomes_of_it() {
+    let mut deletion = change(Action::DeleteDestination, (Some(3), None));
+    deletion.remaining = Some(Remaining::default());
+    deletion.left = "nothing".to_owned();
+    assert_eq!(
+        told(deletion.clone()),
+        format!("delete destination 10.8.0.1:8080, weight was 3, {BY}; left: nothing")
+    );
+    deletion.remaining = Some(Remaining {
+        active: 1,
+        inactive: 2,
+        templates: 1,
+    });
+    deletion.left = "all end".to_owned();
+    assert_eq!(
+        told(deletion),
+        format!(
+            "delete destination 10.8.0.1:8080, weight was 3, {BY}; left: 1 active, 2 inactive, 1 template: all end"
+        )
     );
 }

@@ -19,13 +19,13 @@ use super::{
 use crate::ipvsadm;
 
 /// A setting that is what it was when this is dropped.
-struct Setting {
+pub struct Setting {
     path: String,
     before: String,
 }
 
 impl Setting {
-    fn set(name: &str, value: &str) -> Self {
+    pub fn set(name: &str, value: &str) -> Self {
         let path = format!("/proc/sys/net/ipv4/vs/{name}");
         let before = fs::read_to_string(&path).expect("a setting of IPVS");
         fs::write(&path, value).expect("root may");

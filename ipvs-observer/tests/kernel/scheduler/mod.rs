@@ -7,6 +7,7 @@ mod around;
 mod changes;
 pub mod client;
 mod interval;
+mod left;
 mod lifetimes;
 mod namespaces;
 mod overload;

@@ -98,8 +98,7 @@ impl Service {
 pub struct Table {
     pub services: Vec<Service>,
     port: u16,
-    /// Changes that were made: each service and real server that was added, changed or deleted, but for real servers
-    /// that went with their service.
+    /// Changes that were made: each service and real server that was added, changed or deleted.
     pub changes: u64,
     /// Real servers that there were at one time, at most.
     pub most: usize,
@@ -124,7 +123,9 @@ impl Table {
 
     /// All services are about to go.
     pub fn goes(&mut self) {
-        self.changes += ipvsadm::list(&[]).len() as u64;
+        let there = ipvsadm::list(&[]);
+        let servers = there.values().map(|entry| entry.destinations.len());
+        self.changes += (there.len() + servers.sum::<usize>()) as u64;
     }
 
     fn run(&mut self, command: &str) {
@@ -185,6 +186,7 @@ impl Table {
         match what {
             1 => {
                 run(&format!("-D {}", service.flag()));
+                self.changes += service.weights.len() as u64;
                 self.services.remove(index);
             }
             2 if service.scheduler != HASH => {
@@ -218,6 +220,7 @@ impl Table {
         self.services = stay;
         for service in gone {
             self.run(&format!("-D {}", service.flag()));
+            self.changes += service.weights.len() as u64;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Traces, held against connections that were really made.
 
+mod destination;
 mod skipped;
 mod waiting;
 
