@@ -4,14 +4,16 @@ use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    os::unix::fs::MetadataExt,
     thread,
     time::{Duration, Instant},
 };
 
-use ipvs_observer::model::{Action, Change, Remaining};
+use ipvs_observer::model::{Action, Change, Netns, Remaining};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{Watch, around::Setting, client, endpoint, packets, rules};
-use crate::ipvsadm;
+use crate::{ipvsadm, support::child::shell, traffic};
 
 /// What each real server has, as `ipvsadm` counts it.
 fn judged(service: &str) -> BTreeMap<String, Remaining> {
@@ -141,6 +143,37 @@ fn templates_are_told_and_go_on_sending_clients_to_a_drained_server_unless_they_
     );
     packets::from_many(20, 3002, "10.9.0.1:7064");
     assert_eq!(given(&mut watch), (20, 20));
+}
+
+#[test]
+fn what_ends_with_its_namespace_says_so() {
+    let Some(mut watch) = Watch::whole() else { return };
+    let there = thread::spawn(|| {
+        // SAFETY: the namespace of the network is no memory and no file descriptor of anybody.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
+        shell("ip link set lo up");
+        traffic::addresses();
+        ipvsadm::restore("-A -u 10.9.0.1:7066 -s rr\n-a -u 10.9.0.1:7066 -r 10.8.0.1:7000 -m\n");
+        packets::from_many(3, 3000, "10.9.0.1:7066");
+        let namespace = std::fs::metadata("/proc/thread-self/ns/net").expect("a namespace");
+        Netns(namespace.ino() as u32)
+    });
+    let there = there.join().expect("the other namespace");
+    let begin = Instant::now();
+    let deletion = loop {
+        let mut changes = watch.read().changes.iter();
+        let gone = |change: &&Change| change.netns == there && change.action == Action::DeleteDestination;
+        if let Some(change) = changes.find(gone) {
+            break change.clone();
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "the kernel takes it away"
+        );
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(deletion.left, "all end with the network namespace");
+    assert_eq!(deletion.remaining.map(|left| left.inactive), Some(3));
 }
 
 const ADD: &str = "-a -t 10.9.0.1:7065 -r 10.8.0.1:7000 -m -w 1";
