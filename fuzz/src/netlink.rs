@@ -120,6 +120,7 @@ fn conversation(mode: u8, bytes: &[u8]) {
         let keys: HashSet<_> = servers.iter().map(|server| server.service.key).collect();
         assert_eq!(keys.len(), servers.len(), "a service twice");
         assert!(!whole || servers.iter().all(|server| server.listed));
+        reader.read_surroundings(&mut snapshot);
         written(&snapshot, schema);
     }
 }
@@ -159,6 +160,10 @@ impl Kernel for Told {
 
     fn open(&mut self, _timeout: Duration) -> io::Result<Box<dyn Channel>> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn open_routes(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        self.open(timeout)
     }
 }
 
@@ -234,8 +239,9 @@ fn said(kernel: &Recording, place: Option<usize>) -> (Vec<u8>, Vec<Vec<u8>>) {
     let counted = Cell::new(0);
     let wanted = |_: &Service| place.is_none_or(|place| place == counted.replace(counted.get() + 1));
     let mut snapshot = Snapshot::default();
-    let outcome = Reader::new(Box::new(said.clone())).read(&mut snapshot, &wanted);
-    outcome.expect("a whole recording");
+    let mut reader = Reader::new(Box::new(said.clone()));
+    reader.read(&mut snapshot, &wanted).expect("a whole recording");
+    reader.read_surroundings(&mut snapshot);
     let (mut conversation, mut records) = (vec![CONVERSATION], Vec::new());
     frame(
         &mut conversation,
@@ -278,6 +284,13 @@ impl Kernel for Said {
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
         Ok(Box::new(SaidChannel {
             channel: self.kernel.open(timeout)?,
+            datagrams: Arc::clone(&self.datagrams),
+        }))
+    }
+
+    fn open_routes(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        Ok(Box::new(SaidChannel {
+            channel: self.kernel.open_routes(timeout)?,
             datagrams: Arc::clone(&self.datagrams),
         }))
     }

@@ -37,6 +37,7 @@ fn gather(series: &str, schema: Schema) -> String {
     let mut reader = Reader::new(Box::new(recording(series)));
     let mut snapshot = Snapshot::default();
     reader.read(&mut snapshot, &|_| true).expect("a whole recording");
+    reader.read_surroundings(&mut snapshot);
     assert_eq!(
         reader.counters(),
         ipvs_observer::model::DumpCounters::default(),

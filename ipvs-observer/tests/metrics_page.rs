@@ -20,7 +20,7 @@ use ipvs_observer::{
         Action, Activity, Address, BegunBy, Change, Daemon, DaemonRole, Decision, Destination,
         DestinationActivity, DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing,
         Name, Netns, Outcome, ProbeTotals, Protocol, Remaining, Service, ServiceActivity, ServiceFlags,
-        ServiceKey, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
+        ServiceKey, Settings, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -55,7 +55,7 @@ fn everything() -> Snapshot {
         snapshot.push_service(Service {
             key,
             scheduler: Name::from("rr"),
-            flags: ServiceFlags(5),
+            flags: ServiceFlags(0x3d),
             timeout: 300,
             netmask: 24,
             persistence_engine: Name::from("sip"),
@@ -97,6 +97,22 @@ fn everything() -> Snapshot {
         udp: 3,
     });
     snapshot.totals = Some(Totals::default());
+    snapshot.settings = Some(Settings {
+        conn_reuse_mode: Some(1),
+        expire_nodest_conn: Some(false),
+        expire_quiescent_template: Some(false),
+        conntrack: Some(false),
+        cache_bypass: Some(false),
+        sloppy_tcp: Some(false),
+        sloppy_sctp: Some(false),
+        schedule_icmp: Some(false),
+        drop_entry: Some(0),
+        drop_packet: Some(0),
+        secure_tcp: Some(0),
+        am_droprate: Some(10),
+        conn_max: Some(1),
+    });
+    snapshot.locate(|_| Some(true));
     for role in [DaemonRole::Master, DaemonRole::Backup] {
         snapshot.daemons.push(Daemon {
             role,

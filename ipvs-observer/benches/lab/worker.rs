@@ -92,10 +92,16 @@ impl Kernel for OneSocket {
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
         Running.open(timeout)
     }
+
+    fn open_routes(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        Running.open_routes(timeout)
+    }
 }
 
 /// What `collect` does for each gather, up to the lines.
 struct Gather {
+    /// Whether it is of the full schema.
+    full: bool,
     reader: Reader,
     snapshot: Snapshot,
     probes: Option<Probes>,
@@ -128,6 +134,7 @@ impl Gather {
             return Err(io::Error::other("not all probes can be attached"));
         }
         Ok(Self {
+            full: !telegraf,
             reader: Reader::new(kernel),
             snapshot: Snapshot::default(),
             probes,
@@ -146,6 +153,9 @@ impl Work for Gather {
         self.reader
             .read(&mut self.snapshot, &|_| true)
             .map_err(io::Error::other)?;
+        if self.full {
+            self.reader.read_surroundings(&mut self.snapshot);
+        }
         if let Some(probes) = &mut self.probes {
             probes.refresh();
             probes.read(&mut self.activity);

@@ -1,75 +1,24 @@
 //! `check`: what this kernel and these privileges allow, a row a need.
 
+mod network;
+mod row;
+mod sysctl;
+
 use std::thread;
 
-use serde::Serialize;
+use row::{Row, State, shown};
 
 use crate::{
     leave::Held,
     log::counted,
     memory,
-    model::{Activity, Snapshot},
-    netlink::{Failure, Reader},
+    model::{Activity, Destination, Snapshot},
+    netlink::{self, Failure, Reader},
     privilege::{self, Capability, Gates},
     probe::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED, ProbeMode, ProbeSettings, Probes},
     settings,
     system::{self, Lockdown},
 };
-
-/// One need and how it stands.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Row {
-    need: String,
-    state: State,
-    /// What was found.
-    detail: String,
-    /// What does not work; empty if all does.
-    consequence: String,
-    /// What mends it; empty if there is nothing to mend.
-    remedy: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    /// The need is met.
-    Ok,
-    /// It is not, and nothing works the less.
-    Optional,
-    /// It is not, and something does not work.
-    Missing,
-}
-
-impl Row {
-    fn ok(need: impl Into<String>, detail: impl Into<String>) -> Self {
-        let (consequence, remedy) = (String::new(), String::new());
-        Self {
-            need: need.into(),
-            state: State::Ok,
-            detail: detail.into(),
-            consequence,
-            remedy,
-        }
-    }
-
-    fn missing(need: impl Into<String>, detail: impl Into<String>, consequence: &str, remedy: &str) -> Self {
-        let (consequence, remedy) = (consequence.to_owned(), remedy.to_owned());
-        Self {
-            need: need.into(),
-            state: State::Missing,
-            detail: detail.into(),
-            consequence,
-            remedy,
-        }
-    }
-
-    fn optional(need: impl Into<String>, detail: impl Into<String>, consequence: &str, remedy: &str) -> Self {
-        Self {
-            state: State::Optional,
-            ..Self::missing(need, detail, consequence, remedy)
-        }
-    }
-}
 
 /// Prints the rows. False if something is degraded.
 ///
@@ -93,33 +42,11 @@ pub fn run(settings: &settings::Check) -> anyhow::Result<bool> {
     Ok(rows.iter().all(|row| row.state != State::Missing))
 }
 
-/// A row, which has a place among all. What many have in common is written once.
-fn shown(row: &Row, rows: &[Row], place: usize) -> String {
-    let before = |other: &Row| other.state == State::Missing && other.remedy == row.remedy;
-    let remedy = if rows[..place].iter().any(before) {
-        "as above"
-    } else {
-        &row.remedy
-    };
-    let width = rows.iter().map(|row| row.need.len()).max().unwrap_or_default();
-    let state = match row.state {
-        State::Ok => "ok",
-        State::Optional => "-",
-        State::Missing => "MISSING",
-    };
-    let first = format!("{state:<8} {:<width$}  {}\n", row.need, row.detail);
-    let lacking = row.state == State::Missing;
-    let below = [("so", row.consequence.as_str()), ("remedy", remedy)].map(|(word, what)| match what {
-        what if lacking && !what.is_empty() => format!("{:9}{:width$}  {word}: {what}\n", "", ""),
-        _ => String::new(),
-    });
-    first + &below.concat()
-}
-
 fn rows(settings: &settings::Check) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut snapshot = Snapshot::default();
-    let table = Reader::default().read(&mut snapshot, &|_| true);
+    let mut reader = Reader::default();
+    let table = reader.read(&mut snapshot, &|_| true);
     rows.push(if let Err(Failure::Absent(remedy)) = table {
         Row::missing("module ip_vs", "not loaded", "there is nothing to gather", remedy)
     } else {
@@ -134,11 +61,11 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
                 counted(snapshot.all_destinations() as u64, "real server")
             ),
         ),
-        Err(failure) => Row::missing(
+        Err(ref failure) => Row::missing(
             "IPVS table",
             failure.reason(),
             "no table is gathered",
-            &remedy(&failure),
+            &remedy(failure),
         ),
     });
     if let Some(totals) = snapshot.totals {
@@ -152,6 +79,11 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
                 "sysctl net.ipv4.vs.run_estimation=1, and let net.ipv4.vs.est_cpulist name a CPU",
             )
         });
+    }
+    if !matches!(table, Err(Failure::Absent(_))) {
+        reader.read_surroundings(&mut snapshot);
+        rows.extend(sysctl::rows(&snapshot));
+        rows.extend(network::rows(&snapshot, netlink::forwarding()));
     }
     privileges(&mut rows);
     let probes = Held::new(|| {
@@ -305,23 +237,8 @@ fn fence() -> Row {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_that_is_missing_something_says_the_consequence_and_the_remedy() {
-        let rows = [
-            Row::ok("lockdown", "none"),
-            Row::missing("module ip_vs", "not loaded", "nothing to gather", "modprobe"),
-            Row::missing("IPVS table", "not loaded", "no table", "modprobe"),
-        ];
-        assert_eq!(shown(&rows[0], &rows, 0), "ok       lockdown      none\n");
-        assert_eq!(
-            shown(&rows[1], &rows, 1),
-            "MISSING  module ip_vs  not loaded\n                       so: nothing to gather\n                       \
-             remedy: modprobe\n"
-        );
-        assert!(shown(&rows[2], &rows, 2).ends_with("remedy: as above\n"));
-    }
+/// All real servers.
+fn destinations(snapshot: &Snapshot) -> impl Iterator<Item = &Destination> {
+    let servers = snapshot.virtual_servers().iter();
+    servers.flat_map(|server| snapshot.destinations(server))
 }

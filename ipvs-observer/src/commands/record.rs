@@ -11,6 +11,8 @@ use crate::{
 /// The table cannot be read whole, or standard output not be written.
 pub fn run() -> anyhow::Result<()> {
     let recorder = Recorder::default();
-    Reader::new(Box::new(recorder.clone())).read(&mut Snapshot::default(), &|_| true)?;
+    let (mut reader, mut snapshot) = (Reader::new(Box::new(recorder.clone())), Snapshot::default());
+    reader.read(&mut snapshot, &|_| true)?;
+    reader.read_surroundings(&mut snapshot);
     super::print(recorder.text().as_bytes())
 }

@@ -14,6 +14,7 @@ mod destinations;
 mod kinds;
 mod name;
 mod service;
+mod settings;
 mod snapshot;
 mod stats;
 
@@ -27,6 +28,7 @@ pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
 pub use kinds::{Action, BegunBy, Outcome, Setting};
 pub use name::Name;
-pub use service::{Service, ServiceFlags, ServiceKey};
+pub use service::{SchedulerFlags, Service, ServiceFlags, ServiceKey};
+pub use settings::{Forwarding, Settings};
 pub use snapshot::{Daemon, DaemonRole, Info, Listing, Part, Snapshot, Timeouts, Totals, VirtualServer};
 pub use stats::Stats;

@@ -56,6 +56,7 @@ pub struct ServiceFlags(pub u32);
 impl ServiceFlags {
     const PERSISTENT: u32 = 0x0001;
     const ONE_PACKET: u32 = 0x0004;
+    /// Three flags that each scheduler reads in its own way.
     const SCHEDULER: [u32; 3] = [0x0008, 0x0010, 0x0020];
 
     /// Whether connections of one client stay with one destination.
@@ -63,22 +64,47 @@ impl ServiceFlags {
         self.0 & Self::PERSISTENT != 0
     }
 
-    /// The flags of its scheduler, by the names that `ipvsadm -b` takes.
+    /// The flags of its scheduler, by the names that `ipvsadm -b` takes. The third has no meaning for two of them, and
+    /// `ipvsadm` does not show it there.
     pub fn of_scheduler(self, scheduler: &str) -> impl Iterator<Item = &'static str> {
-        let names = match scheduler {
-            "sh" => ["sh-fallback", "sh-port", "flag-3"],
-            "mh" => ["mh-fallback", "mh-port", "flag-3"],
-            _ => ["flag-1", "flag-2", "flag-3"],
+        let names: &[&'static str] = match scheduler {
+            "sh" => &["sh-fallback", "sh-port"],
+            "mh" => &["mh-fallback", "mh-port"],
+            _ => &["flag-1", "flag-2", "flag-3"],
         };
         let flags = Self::SCHEDULER.into_iter().zip(names);
         flags
             .filter(move |(flag, _)| self.0 & flag != 0)
-            .map(|(_, name)| name)
+            .map(|(_, name)| *name)
     }
 
     /// Whether each packet is scheduled by itself (UDP only).
     pub fn one_packet(self) -> bool {
         self.0 & Self::ONE_PACKET != 0
+    }
+}
+
+/// The flags of a service's scheduler, as `ipvsadm` shows them: separated by commas.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulerFlags {
+    flags: ServiceFlags,
+    scheduler: Name,
+}
+
+impl SchedulerFlags {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.flags.of_scheduler(self.scheduler.as_str()).next().is_none()
+    }
+}
+
+impl fmt::Display for SchedulerFlags {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, name) in self.flags.of_scheduler(self.scheduler.as_str()).enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(formatter, "{comma}{name}")?;
+        }
+        Ok(())
     }
 }
 
@@ -103,6 +129,14 @@ pub struct Service {
 }
 
 impl Service {
+    /// The flags of its scheduler.
+    pub fn scheduler_flags(&self) -> SchedulerFlags {
+        SchedulerFlags {
+            flags: self.flags,
+            scheduler: self.scheduler,
+        }
+    }
+
     /// Seconds of persistence, 0 where the service has none.
     pub fn persistence_timeout(&self) -> u32 {
         if self.flags.persistent() { self.timeout } else { 0 }
@@ -183,6 +217,17 @@ mod tests {
         assert_eq!(named("mh", 0x12), ["mh-port"]);
         assert_eq!(named("wlc", 0x2e), ["flag-1", "flag-3"]);
         assert_eq!(named("rr", 7), [""; 0]);
+        assert_eq!(named("mh", 0x20), [""; 0], "ipvsadm does not show it");
+        let mut service = service(
+            ServiceKey::Fwmark {
+                family: Family::INET,
+                mark: 1,
+            },
+            0,
+        );
+        assert!(service.scheduler_flags().is_empty());
+        service.flags = ServiceFlags(0x38);
+        assert_eq!(service.scheduler_flags().to_string(), "flag-1,flag-2,flag-3");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One look at a namespace's IPVS: its tables and everything global.
 
-use super::{Destination, Name, Service, Stats};
+use super::{Destination, Name, Service, ServiceKey, Settings, Stats};
 
 /// A virtual server with the place of its destinations in the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct VirtualServer {
     length: usize,
     /// Whether the destinations are all there; false if their listing failed.
     pub listed: bool,
+    /// Whether a route lookup for the virtual address gives this machine; none for a mark, or where it is not known.
+    pub local: Option<bool>,
     /// Whether it was found to be there no longer.
     gone: bool,
 }
@@ -96,6 +98,8 @@ pub struct Snapshot {
     pub daemons: Vec<Daemon>,
     /// Totals.
     pub totals: Option<Totals>,
+    /// What decides beside the table.
+    pub settings: Option<Settings>,
     /// How many services the namespace has, wanted or not; none if their table was not read to its end.
     pub services_in_namespace: Option<usize>,
 }
@@ -108,6 +112,7 @@ impl Snapshot {
         self.info = None;
         self.timeouts = None;
         self.totals = None;
+        self.settings = None;
         self.services_in_namespace = None;
     }
 
@@ -127,6 +132,7 @@ impl Snapshot {
             first: 0,
             length: 0,
             listed: true,
+            local: None,
             gone: false,
         });
         self.virtual_servers.len() - 1
@@ -171,6 +177,13 @@ impl Snapshot {
     /// The virtual servers, in the kernel's order.
     pub fn virtual_servers(&self) -> &[VirtualServer] {
         &self.virtual_servers
+    }
+
+    /// Says of each virtual server what `local` says: whether its address is this machine's.
+    pub fn locate(&mut self, local: impl Fn(&ServiceKey) -> Option<bool>) {
+        for server in &mut self.virtual_servers {
+            server.local = local(&server.service.key);
+        }
     }
 
     /// The destinations of one virtual server, in the kernel's order.

@@ -1,6 +1,6 @@
 //! What goes wrong in listings, counted.
 
-use super::socket::Replies;
+use super::link::Replies;
 use crate::model::DumpCounters;
 
 /// How often a listing that changed under the dump is read again before it is reported as such.

@@ -8,6 +8,7 @@ use super::{
     decode,
     lane::{self, Lane},
     procfs,
+    routes::Routes,
     socket::Socket,
     wire::Command,
 };
@@ -30,6 +31,7 @@ pub struct Reader {
     sockets: Vec<Socket>,
     /// One for each socket, and what it remembers from one to the next.
     lanes: Vec<Lane>,
+    routes: Routes,
     room: usize,
     counters: DumpCounters,
     services: KeyMap<ServiceKey, usize>,
@@ -61,6 +63,7 @@ impl Reader {
             kernel,
             sockets: Vec::new(),
             lanes: Vec::new(),
+            routes: Routes::default(),
             room: 0,
             counters: DumpCounters::default(),
             services: KeyMap::default(),
@@ -77,6 +80,17 @@ impl Reader {
     /// Closes the sockets, which keep the namespace that they belong to; the next reading opens others.
     pub fn let_go(&mut self) {
         self.sockets.clear();
+        self.routes.let_go();
+    }
+
+    /// Adds to what [`Reader::read`] found what decides beside the table: the settings, and whether the virtual
+    /// addresses are this machine's. What cannot be had is left out.
+    pub fn read_surroundings(&mut self, snapshot: &mut Snapshot) {
+        let kernel = self.kernel.as_mut();
+        snapshot.settings = Some(procfs::settings(kernel));
+        if self.routes.locate(kernel, TIMEOUT, snapshot).is_err() {
+            self.counters.errors += 1;
+        }
     }
 
     /// Fills `snapshot` with what there is now, keeping services that are `wanted`. What could be had is there

@@ -29,13 +29,20 @@ pub trait Kernel: Send {
     /// # Errors
     /// The system gives no socket.
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>>;
+    /// Opens a channel to the routes. A kernel that is asked for its tables alone has none.
+    ///
+    /// # Errors
+    /// The system gives no socket.
+    fn open_routes(&mut self, _timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Over how many channels dumps are worth being made side by side; 1 where they would wait for each other.
     fn side_by_side(&mut self) -> usize {
         1
     }
 }
 
-/// Datagrams to and from generic netlink.
+/// Datagrams to and from netlink.
 pub trait Channel: Send {
     /// Sends one.
     ///
@@ -63,11 +70,11 @@ impl Kernel for Running {
     }
 
     fn open(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
-        let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
-        // SAFETY: the descriptor is open as long as `socket`, which outlives the borrow.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
-        set_socket_timeout(descriptor, Timeout::Recv, Some(timeout))?;
-        Ok(Box::new(Netlink(socket)))
+        open(NlFamily::Generic, timeout)
+    }
+
+    fn open_routes(&mut self, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+        open(NlFamily::Route, timeout)
     }
 
     fn side_by_side(&mut self) -> usize {
@@ -79,6 +86,14 @@ impl Kernel for Running {
             1
         }
     }
+}
+
+fn open(family: NlFamily, timeout: Duration) -> io::Result<Box<dyn Channel>> {
+    let socket = NlSocket::connect(family, None, Groups::empty())?;
+    // SAFETY: the descriptor is open as long as `socket`, which outlives the borrow.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    set_socket_timeout(descriptor, Timeout::Recv, Some(timeout))?;
+    Ok(Box::new(Netlink(socket)))
 }
 
 /// Came with Linux 7.1, as did a table for each namespace that dumps read under RCU. Before, a dump holds a lock of all

@@ -1,6 +1,6 @@
 //! The netlink edge: IPVS's tables as the kernel tells them.
 //!
-//! Owns: the socket, dumps and their completeness, bytes to model, and what `/proc` adds. Refuses to know: what
+//! Owns: the sockets, dumps and their completeness, bytes to model, whose an address is, and what `/proc` adds. Refuses to know: what
 //! becomes of a snapshot. With `probe`, the only code that talks to the kernel.
 
 pub mod attributes;
@@ -9,9 +9,11 @@ pub mod decode;
 mod dump;
 mod kernel;
 mod lane;
+mod link;
 mod namespace;
 mod procfs;
 mod recording;
+mod routes;
 mod socket;
 mod wire;
 
@@ -19,17 +21,22 @@ use std::{io, time::Duration};
 
 pub use dump::Reader;
 pub use kernel::{Channel, Kernel, Running};
+pub use link::Replies;
 pub use namespace::{
     enter, namespace, namespace_of, paths as namespace_paths, require as require_namespaces,
 };
 pub use recording::{Recorder, Recording};
-pub use socket::Replies;
 
-use crate::log;
+use crate::{log, model::Forwarding};
 
 /// Whether IPVS is loaded, or built in, as the calling thread's network namespace sees it.
 pub fn present() -> bool {
     procfs::present(&mut Running)
+}
+
+/// Whether the calling thread's network namespace forwards packets that are not for it.
+pub fn forwarding() -> Forwarding {
+    procfs::forwarding(&mut Running)
 }
 
 /// A reply that does not hold what its type needs.

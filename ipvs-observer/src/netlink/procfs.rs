@@ -6,7 +6,7 @@
 use std::io;
 
 use super::Kernel;
-use crate::model::{Stats, Totals};
+use crate::model::{Forwarding, Settings, Stats, Totals};
 
 /// Present as soon as IPVS is, in every namespace.
 const TABLE: &str = "/proc/thread-self/net/ip_vs";
@@ -43,6 +43,42 @@ pub(super) fn totals(kernel: &mut dyn Kernel) -> io::Result<Totals> {
         stats,
         estimation: on && cpus,
     })
+}
+
+/// The settings of the namespace: below `/proc/sys/net` the kernel shows those of the reading thread's.
+pub(super) fn settings(kernel: &mut dyn Kernel) -> Settings {
+    let mut value = |name: &str| number(kernel, &format!("/proc/sys/net/ipv4/vs/{name}"));
+    // Where the kernel allows more than that, as a negative mode, it takes it for set.
+    let int = |value: Option<i64>| value.map(|value| value.try_into().unwrap_or(u32::MAX));
+    let set = |value: Option<i64>| value.map(|value| value != 0);
+    Settings {
+        conn_reuse_mode: int(value("conn_reuse_mode")),
+        expire_nodest_conn: set(value("expire_nodest_conn")),
+        expire_quiescent_template: set(value("expire_quiescent_template")),
+        conntrack: set(value("conntrack")),
+        cache_bypass: set(value("cache_bypass")),
+        sloppy_tcp: set(value("sloppy_tcp")),
+        sloppy_sctp: set(value("sloppy_sctp")),
+        schedule_icmp: set(value("schedule_icmp")),
+        drop_entry: int(value("drop_entry")),
+        drop_packet: int(value("drop_packet")),
+        secure_tcp: int(value("secure_tcp")),
+        am_droprate: int(value("am_droprate")),
+        conn_max: int(value("conn_max")),
+    }
+}
+
+/// Whether packets for others are forwarded.
+pub(super) fn forwarding(kernel: &mut dyn Kernel) -> Forwarding {
+    let mut on = |path| number(kernel, path).map(|value| value != 0);
+    Forwarding {
+        inet: on("/proc/sys/net/ipv4/ip_forward"),
+        inet6: on("/proc/sys/net/ipv6/conf/all/forwarding"),
+    }
+}
+
+fn number(kernel: &mut dyn Kernel, path: &str) -> Option<i64> {
+    kernel.read(path).ok()?.trim().parse().ok()
 }
 
 /// Two rows of five hexadecimal numbers, each below two lines of headings.

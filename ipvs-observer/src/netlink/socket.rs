@@ -1,34 +1,21 @@
-//! Generic netlink over a channel: requests out, replies in, nothing lost unnoticed.
-//!
-//! The bytes are our own, because neli's builders allocate for every attribute and its readers neither check for
-//! truncation nor look at `NLM_F_DUMP_INTR` or the status of a `DONE`.
+//! IPVS's family of generic netlink: how it is found, and what is asked of it.
 
 use std::{io, time::Duration};
 
 use super::{
-    Channel, Failure, Kernel, Malformed,
-    attributes::{Attributes, Writer, aligned},
+    Failure, Kernel, Malformed,
+    attributes::Attributes,
+    link::{Link, NLM_F_DUMP, NLM_F_REQUEST, Replies},
     wire::{Command, FAMILY, VERSION, service, top},
 };
 use crate::{
     model::{Family, ServiceKey},
     module,
-    privilege::{self, Capability},
 };
 
 /// Under 32 KiB the kernel cuts dumps off without a word; the rest is room for what may come.
 const BUFFER: usize = 64 * 1024;
-/// Twice the header of a message.
-const MESSAGE_HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
-
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLMSG_OVERRUN: u16 = 4;
 
 const CONTROL: u16 = 0x10;
 const CONTROL_GET_FAMILY: u8 = 3;
@@ -36,27 +23,10 @@ const CONTROL_VERSION: u8 = 2;
 const CONTROL_FAMILY_ID: u16 = 1;
 const CONTROL_FAMILY_NAME: u16 = 2;
 
-/// How the replies to one request came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replies {
-    /// Records read.
-    pub records: usize,
-    /// Datagrams that held records.
-    pub datagrams: usize,
-    /// Records that could not be decoded, and are left out.
-    pub malformed: usize,
-    /// Whether the kernel marked the dump as inconsistent.
-    pub interrupted: bool,
-}
-
 /// A socket to the family.
 pub struct Socket {
-    channel: Box<dyn Channel>,
-    buffer: Vec<u8>,
-    request: Vec<u8>,
-    sequence: u32,
+    link: Link,
     family: u16,
-    timeout: Duration,
 }
 
 impl std::fmt::Debug for Socket {
@@ -73,14 +43,9 @@ impl Socket {
     /// buffer in bytes.
     pub fn open(kernel: &mut dyn Kernel, timeout: Duration, room: usize) -> Result<Self, Failure> {
         let channel = kernel.open(timeout).map_err(Failure::Socket)?;
-        let buffer = vec![0; BUFFER.max(room)];
         Ok(Self {
-            channel,
-            buffer,
-            request: Vec::with_capacity(128),
-            sequence: 0,
+            link: Link::new(channel, GENERIC_HEADER, BUFFER.max(room), timeout),
             family: 0,
-            timeout,
         })
     }
 
@@ -92,12 +57,14 @@ impl Socket {
     /// Finds the family's number. Asked anew at each gather: it changes when the module is loaded again, and a
     /// request to a number that is nobody's, or another's, must not be taken for an empty table.
     pub fn resolve(&mut self) -> Result<(), Failure> {
-        self.begin(CONTROL, CONTROL_GET_FAMILY, CONTROL_VERSION, NLM_F_REQUEST);
         let mut name = FAMILY.as_bytes().to_vec();
         name.push(0);
-        Writer(&mut self.request).put(CONTROL_FAMILY_NAME, &name);
+        let header = [CONTROL_GET_FAMILY, CONTROL_VERSION, 0, 0];
+        self.link
+            .begin(CONTROL, NLM_F_REQUEST, &header)
+            .put(CONTROL_FAMILY_NAME, &name);
         let mut found = None;
-        let outcome = self.exchange(false, &mut |reply| {
+        let outcome = self.link.exchange(false, &mut |_, reply| {
             for attribute in reply {
                 let attribute = attribute?;
                 if attribute.kind == CONTROL_FAMILY_ID {
@@ -125,9 +92,8 @@ impl Socket {
         selector: Option<&ServiceKey>,
         each: &mut dyn FnMut(Attributes<'_>) -> Result<(), Malformed>,
     ) -> Result<Replies, Failure> {
-        self.begin(self.family, command as u8, VERSION, NLM_F_REQUEST | NLM_F_DUMP);
-        self.select(selector);
-        self.exchange(true, each)
+        self.begin(command, NLM_F_REQUEST | NLM_F_DUMP, selector);
+        self.link.exchange(true, &mut |_, reply| each(reply))
     }
 
     /// Asks for one record.
@@ -137,25 +103,15 @@ impl Socket {
         selector: Option<&ServiceKey>,
         each: &mut dyn FnMut(Attributes<'_>) -> Result<(), Malformed>,
     ) -> Result<Replies, Failure> {
-        self.begin(self.family, command as u8, VERSION, NLM_F_REQUEST);
-        self.select(selector);
-        self.exchange(false, each)
+        self.begin(command, NLM_F_REQUEST, selector);
+        self.link.exchange(false, &mut |_, reply| each(reply))
     }
 
-    fn begin(&mut self, family: u16, command: u8, version: u8, flags: u16) {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.request.clear();
-        self.request.extend_from_slice(&0u32.to_ne_bytes());
-        self.request.extend_from_slice(&family.to_ne_bytes());
-        self.request.extend_from_slice(&flags.to_ne_bytes());
-        self.request.extend_from_slice(&self.sequence.to_ne_bytes());
-        self.request.extend_from_slice(&0u32.to_ne_bytes());
-        self.request.extend_from_slice(&[command, version, 0, 0]);
-    }
-
-    fn select(&mut self, selector: Option<&ServiceKey>) {
+    fn begin(&mut self, command: Command, flags: u16, selector: Option<&ServiceKey>) {
+        let header = [command as u8, VERSION, 0, 0];
+        let mut request = self.link.begin(self.family, flags, &header);
         let Some(key) = selector else { return };
-        Writer(&mut self.request).nest(top::SERVICE, |writer| {
+        request.nest(top::SERVICE, |writer| {
             let Family(family) = key.family();
             writer.put(service::FAMILY, &family.to_ne_bytes());
             match key {
@@ -171,193 +127,5 @@ impl Socket {
                 }
             }
         });
-    }
-
-    fn exchange(
-        &mut self,
-        dump: bool,
-        each: &mut dyn FnMut(Attributes<'_>) -> Result<(), Malformed>,
-    ) -> Result<Replies, Failure> {
-        let length = self.request.len() as u32;
-        self.request[..4].copy_from_slice(&length.to_ne_bytes());
-        self.channel.send(&self.request).map_err(Failure::Socket)?;
-        let mut replies = Replies::default();
-        loop {
-            let length = self.receive()?;
-            let before = replies.records;
-            let end = messages(&self.buffer[..length], self.sequence, dump, &mut replies, each)?;
-            replies.datagrams += usize::from(replies.records > before);
-            if end {
-                return Ok(replies);
-            }
-        }
-    }
-
-    fn receive(&mut self) -> Result<usize, Failure> {
-        loop {
-            match self.channel.receive(&mut self.buffer) {
-                Ok(length) if length > self.buffer.len() => {
-                    return Err(Failure::Truncated {
-                        length,
-                        capacity: self.buffer.len(),
-                    });
-                }
-                Ok(length) => return Ok(length),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(Failure::Timeout(self.timeout));
-                    }
-                    _ => return Err(Failure::Socket(error)),
-                },
-            }
-        }
-    }
-}
-
-/// Walks the messages of one datagram; true when the last one of this request was among them.
-fn messages(
-    mut datagram: &[u8],
-    sequence: u32,
-    dump: bool,
-    replies: &mut Replies,
-    each: &mut dyn FnMut(Attributes<'_>) -> Result<(), Malformed>,
-) -> Result<bool, Failure> {
-    let mut end = false;
-    while !datagram.is_empty() {
-        let Some(header) = datagram.first_chunk::<MESSAGE_HEADER>() else {
-            return Err(Failure::Nonsense("a message shorter than its header"));
-        };
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
-        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-        let kind = u16::from_ne_bytes([k0, k1]);
-        let flags = u16::from_ne_bytes([f0, f1]);
-        let Some(body) = datagram.get(MESSAGE_HEADER..length) else {
-            return Err(Failure::Nonsense("a message longer than its datagram"));
-        };
-        datagram = datagram.get(aligned(length)..).unwrap_or_default();
-        if u32::from_ne_bytes([s0, s1, s2, s3]) != sequence {
-            // The late answer to a request that was given up.
-            continue;
-        }
-        replies.interrupted |= flags & NLM_F_DUMP_INTR != 0;
-        match kind {
-            NLMSG_NOOP => {}
-            NLMSG_ERROR => return Err(error(body)),
-            NLMSG_DONE => match status(body) {
-                0 => end = true,
-                code => return Err(refusal(code)),
-            },
-            NLMSG_OVERRUN => return Err(Failure::Nonsense("an overrun: records were lost")),
-            _ => {
-                let attributes = body
-                    .get(GENERIC_HEADER..)
-                    .ok_or(Failure::Nonsense("a reply shorter than its header"))?;
-                match each(Attributes::new(attributes)) {
-                    Ok(()) => replies.records += 1,
-                    Err(_) => replies.malformed += 1,
-                }
-                end |= !dump;
-            }
-        }
-    }
-    Ok(end)
-}
-
-/// The status of a `DONE` or an error: 0, or a negative error number. A `DONE` may come without one.
-fn status(body: &[u8]) -> i32 {
-    body.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes))
-}
-
-fn error(body: &[u8]) -> Failure {
-    match status(body) {
-        // Nothing here asks for acknowledgements: one means that the request was not understood as what it was.
-        0 => Failure::Nonsense("an acknowledgement in place of an answer"),
-        code => refusal(code),
-    }
-}
-
-fn refusal(code: i32) -> Failure {
-    let error = io::Error::from_raw_os_error(code.saturating_neg());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::NotPermitted(privilege::explain(Capability::NetAdmin)),
-        _ => Failure::Refused(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = ((MESSAGE_HEADER + body.len()) as u32).to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(&sequence.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(body);
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
-
-    fn walk(datagram: &[u8]) -> (Result<bool, Failure>, Replies) {
-        let mut replies = Replies::default();
-        let outcome = messages(datagram, 7, true, &mut replies, &mut |mut reply| {
-            reply.try_for_each(|attribute| attribute.map(|_| ()))
-        });
-        (outcome, replies)
-    }
-
-    #[test]
-    fn a_dump_that_fails_at_its_end_is_not_complete() {
-        let mut datagram = message(0x20, 2, 7, &[4, 1, 0, 0]);
-        datagram.extend(message(NLMSG_DONE, 2, 7, &(-12i32).to_ne_bytes()));
-        let (outcome, replies) = walk(&datagram);
-        assert!(matches!(outcome, Err(Failure::Refused(error)) if error.raw_os_error() == Some(12)));
-        assert_eq!(replies.records, 1);
-    }
-
-    #[test]
-    fn an_inconsistent_dump_is_noticed() {
-        let (outcome, replies) = walk(&message(NLMSG_DONE, NLM_F_DUMP_INTR, 7, &[0; 4]));
-        assert!(matches!(outcome, Ok(true)));
-        assert!(replies.interrupted);
-    }
-
-    #[test]
-    fn the_late_answer_to_an_earlier_request_is_not_this_ones() {
-        let (outcome, replies) = walk(&message(NLMSG_DONE, 0, 6, &[0; 4]));
-        assert!(matches!(outcome, Ok(false)));
-        assert_eq!(replies, Replies::default());
-    }
-
-    #[test]
-    fn a_refusal_for_want_of_privilege_is_told_from_others() {
-        let (outcome, _) = walk(&message(NLMSG_ERROR, 0, 7, &(-1i32).to_ne_bytes()));
-        assert!(matches!(outcome, Err(Failure::NotPermitted(_))));
-    }
-
-    #[test]
-    fn an_acknowledgement_is_no_empty_table() {
-        let (outcome, _) = walk(&message(NLMSG_ERROR, 0, 7, &[0; 4]));
-        assert!(matches!(outcome, Err(Failure::Nonsense(_))));
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_is_counted_and_the_rest_is_kept() {
-        let mut datagram = message(0x20, 2, 7, &[4, 1, 0, 0, 99, 0, 1, 0]);
-        datagram.extend(message(0x20, 2, 7, &[4, 1, 0, 0, 4, 0, 1, 0]));
-        let (outcome, replies) = walk(&datagram);
-        assert!(matches!(outcome, Ok(false)));
-        assert_eq!((replies.records, replies.malformed), (1, 1));
-    }
-
-    #[test]
-    fn a_message_that_claims_more_than_there_is_is_refused() {
-        let mut datagram = message(0x20, 2, 7, &[4, 1, 0, 0]);
-        datagram[0] = 200;
-        assert!(matches!(walk(&datagram).0, Err(Failure::Nonsense(_))));
-        datagram[0] = 3;
-        assert!(matches!(walk(&datagram).0, Err(Failure::Nonsense(_))));
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::Points;
 use crate::{
-    line::Encoder,
-    model::{DaemonRole, Snapshot},
+    line::{Encoder, Line},
+    model::{DaemonRole, Settings, Snapshot},
 };
 
 impl Points {
@@ -66,7 +66,40 @@ impl Points {
                 }
             }
         }
+        if let Some(settings) = &snapshot.settings {
+            write_settings(&mut line, settings);
+        }
         line.end(timestamp);
+    }
+}
+
+/// By the kernel's names; what it lacks is left out.
+fn write_settings(line: &mut Line<'_>, settings: &Settings) {
+    for (name, value) in [
+        ("conn_reuse_mode", settings.conn_reuse_mode),
+        ("drop_entry", settings.drop_entry),
+        ("drop_packet", settings.drop_packet),
+        ("secure_tcp", settings.secure_tcp),
+        ("am_droprate", settings.am_droprate),
+        ("conn_max", settings.conn_max),
+    ] {
+        if let Some(value) = value {
+            line.unsigned(name, value.into());
+        }
+    }
+    for (name, value) in [
+        ("expire_nodest_conn", settings.expire_nodest_conn),
+        ("expire_quiescent_template", settings.expire_quiescent_template),
+        ("sloppy_tcp", settings.sloppy_tcp),
+        ("sloppy_sctp", settings.sloppy_sctp),
+        ("conntrack", settings.conntrack),
+        ("cache_bypass", settings.cache_bypass),
+        ("schedule_icmp", settings.schedule_icmp),
+        ("defence_active", settings.defence_active()),
+    ] {
+        if let Some(value) = value {
+            line.boolean(name, value);
+        }
     }
 }
 

@@ -35,6 +35,13 @@ impl Points {
             if !service.persistence_engine.is_empty() {
                 line.string("persistence_engine", service.persistence_engine);
             }
+            let flags = service.scheduler_flags();
+            if !flags.is_empty() {
+                line.string("scheduler_flags", flags);
+            }
+            if let Some(local) = server.local {
+                line.boolean("address_local", local);
+            }
             // A listing that failed is no service without real servers.
             if server.listed {
                 let drained = destinations

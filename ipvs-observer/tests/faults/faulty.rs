@@ -11,8 +11,8 @@ use ipvs_observer::{
     netlink::{Channel, Kernel, Reader, Recording},
 };
 
-pub const SERVICES: usize = 14;
-pub const DESTINATIONS: usize = 21;
+pub const SERVICES: usize = 16;
+pub const DESTINATIONS: usize = 23;
 
 pub const SERVICE: u8 = 4;
 pub const DESTINATION: u8 = 8;

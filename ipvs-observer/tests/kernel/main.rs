@@ -23,6 +23,7 @@ mod privilege;
 mod recovery;
 mod scale;
 mod scheduler;
+mod settings;
 mod soak;
 mod states;
 mod trace;

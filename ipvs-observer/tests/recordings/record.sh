@@ -6,8 +6,9 @@ rules=$1
 modprobe ip_vs
 ip link add dummy9 type dummy
 ip link set dummy9 up
+# A virtual address that is not local is the fourth.
 for n in 1 2 3 4; do
-    ip addr add "10.9.0.$n/32" dev lo
+    [ "$n" = 4 ] || ip addr add "10.9.0.$n/32" dev lo
     ip addr add "10.8.0.$n/24" dev dummy9
     ip -6 addr add "fd00:9::$n/128" dev lo nodad
     ip -6 addr add "fd00:8::$n/64" dev dummy9 nodad

@@ -164,16 +164,16 @@ impl Gatherer {
 
     /// The program's own namespace is read here; others side by side, each in a thread that ends in it.
     fn read_tables(&mut self) {
-        let services = self.services.as_slice();
+        let (services, schema) = (self.services.as_slice(), self.schema);
         if let [namespace] = self.namespaces.as_mut_slice()
             && namespace.name().is_none()
         {
-            return namespace.read(services);
+            return namespace.read(services, schema);
         }
         let mut without_thread = Vec::new();
         thread::scope(|scope| {
             for (place, namespace) in self.namespaces.iter_mut().enumerate() {
-                let reading = move || namespace.read(services);
+                let reading = move || namespace.read(services, schema);
                 if let Err(error) = thread::Builder::new().spawn_scoped(scope, reading) {
                     without_thread.push((place, error));
                 }

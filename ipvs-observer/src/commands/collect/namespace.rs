@@ -10,6 +10,7 @@ use crate::{
     health::Reporter,
     model::{Change, DumpCounters, Netns, Snapshot},
     netlink::{self, Failure, Reader},
+    points::Schema,
     settings::{ServiceSpec, wanted},
 };
 
@@ -70,17 +71,17 @@ impl Namespace {
     }
 
     /// Reads the table. In a thread of its own where that is not the program's namespace: it ends there.
-    pub(super) fn read(&mut self, services: &[ServiceSpec]) {
+    pub(super) fn read(&mut self, services: &[ServiceSpec], schema: Schema) {
         let begin = Instant::now();
         self.before = self.netns();
         self.failure = match self.name.clone() {
-            None => self.read_here(services),
-            Some(name) => self.read_in(&name, services),
+            None => self.read_here(services, schema),
+            Some(name) => self.read_in(&name, services, schema),
         };
         self.dump = begin.elapsed();
     }
 
-    fn read_in(&mut self, name: &str, services: &[ServiceSpec]) -> Option<Failure> {
+    fn read_in(&mut self, name: &str, services: &[ServiceSpec], schema: Schema) -> Option<Failure> {
         let entered = netlink::enter(name);
         let netns = match &entered {
             Ok(netns) => *netns,
@@ -94,7 +95,7 @@ impl Namespace {
         }
         match entered {
             Ok(_) => {
-                let failure = self.read_here(services);
+                let failure = self.read_here(services, schema);
                 self.reader.let_go();
                 failure
             }
@@ -105,10 +106,14 @@ impl Namespace {
         }
     }
 
-    fn read_here(&mut self, services: &[ServiceSpec]) -> Option<Failure> {
+    fn read_here(&mut self, services: &[ServiceSpec], schema: Schema) -> Option<Failure> {
         let read = self
             .reader
             .read(&mut self.snapshot, &|service| wanted(services, &service.key));
+        let there = !matches!(read, Err(Failure::Absent(_)));
+        if there && schema == Schema::Full {
+            self.reader.read_surroundings(&mut self.snapshot);
+        }
         read.err()
     }
 
