@@ -33,6 +33,8 @@ impl fmt::Display for Family {
 pub struct Protocol(pub u16);
 
 impl Protocol {
+    /// No transport: what IPVS gives the template of a firewall mark.
+    pub const IP: Self = Self(0);
     /// TCP.
     pub const TCP: Self = Self(6);
     /// UDP.

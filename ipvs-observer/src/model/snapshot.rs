@@ -89,6 +89,7 @@ pub struct Listing<'a> {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     virtual_servers: Vec<VirtualServer>,
+    not_wanted: Vec<ServiceKey>,
     parts: Vec<Part>,
     /// Version and connection table.
     pub info: Option<Info>,
@@ -119,6 +120,7 @@ impl Snapshot {
     /// Forgets the services and their destinations, to read them again.
     pub fn clear_services(&mut self) {
         self.virtual_servers.clear();
+        self.not_wanted.clear();
         for part in &mut self.parts {
             part.destinations.clear();
         }
@@ -145,9 +147,22 @@ impl Snapshot {
         }
     }
 
-    /// Keeps the services for which `wanted` says yes. Only before destinations are added.
+    /// Keeps the services for which `wanted` says yes, and of the others what names them. Only before destinations are
+    /// added.
     pub fn retain_services(&mut self, mut wanted: impl FnMut(&Service) -> bool) {
-        self.virtual_servers.retain(|server| wanted(&server.service));
+        let not_wanted = &mut self.not_wanted;
+        self.virtual_servers.retain(|server| {
+            let wanted = wanted(&server.service);
+            if !wanted {
+                not_wanted.push(server.service.key);
+            }
+            wanted
+        });
+    }
+
+    /// The services that there were and that are not kept.
+    pub fn services_not_wanted(&self) -> &[ServiceKey] {
+        &self.not_wanted
     }
 
     /// The services, none of them listed yet, and so many parts to list their destinations in.

@@ -4,6 +4,7 @@
 //! becomes of a snapshot. With `probe`, the only code that talks to the kernel.
 
 pub mod attributes;
+pub mod connections;
 mod counters;
 pub mod decode;
 mod dump;
