@@ -1,4 +1,7 @@
-//! Generic netlink: attributes, the records that they make, and a whole reading of whatever a kernel sends.
+//! Generic netlink: attributes, the records that they make, and a whole reading of whatever a kernel sends; and the
+//! connection table.
+
+mod connections;
 
 use std::{
     cell::Cell,
@@ -10,7 +13,7 @@ use std::{
 
 use ipvs_observer::{
     line::Encoder,
-    model::{Family, Service, Snapshot},
+    model::{Entries, Family, Service, Snapshot},
     netlink::{
         Channel, Kernel, Reader, Recording,
         attributes::{Attributes, Writer},
@@ -33,13 +36,16 @@ const CONVERSATION: u8 = 1;
 const UNNUMBERED: u8 = 2;
 /// And that it is written in the other schema.
 const TELEGRAF: u8 = 4;
+/// The only first byte of a connection table.
+const CONNECTIONS: u8 = 8;
 const TIME: u64 = 1_700_000_000_000_000_000;
 
-/// The first byte says what the others are: the attributes of one record, or what a kernel sends, a stretch for
-/// each datagram.
+/// The first byte says what the others are: the attributes of one record, a connection table, or what a kernel sends, a
+/// stretch for each datagram.
 pub fn run(data: &[u8]) {
     match data.split_first() {
         Some((0, rest)) => record(rest),
+        Some((&CONNECTIONS, rest)) => connections::run(rest),
         Some((mode, rest)) => conversation(*mode, rest),
         None => {}
     }
@@ -121,14 +127,14 @@ fn conversation(mode: u8, bytes: &[u8]) {
         assert_eq!(keys.len(), servers.len(), "a service twice");
         assert!(!whole || servers.iter().all(|server| server.listed));
         reader.read_surroundings(&mut snapshot);
-        written(&snapshot, schema);
+        written(&snapshot, None, schema);
     }
 }
 
 /// Whatever the kernel said, what is written of it is line protocol.
-fn written(snapshot: &Snapshot, schema: Schema) {
+fn written(snapshot: &Snapshot, entries: Option<&Entries>, schema: Schema) {
     let mut encoder = Encoder::new(schema == Schema::Full);
-    Points::new(schema, None).snapshot(&mut encoder, snapshot, None, false, TIME);
+    Points::new(schema, None).snapshot(&mut encoder, snapshot, None, entries, false, TIME);
     let lines = encoder.lines();
     let text = String::from_utf8(encoder.take().to_vec()).expect("text");
     assert_eq!(lines::parse(&text).len() as u64, lines);
@@ -224,6 +230,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             seeds.extend([whole, telegraf]);
         }
     }
+    seeds.push([&[CONNECTIONS], connections::TABLE.as_bytes()].concat());
     seeds.sort_unstable();
     seeds.dedup();
     seeds
@@ -324,7 +331,10 @@ mod tests {
 
     #[test]
     fn a_seed_is_understood_to_its_end() {
-        let conversations: Vec<_> = seeds().into_iter().filter(|seed| seed[0] != 0).collect();
+        let conversations: Vec<_> = seeds()
+            .into_iter()
+            .filter(|seed| seed[0] & CONVERSATION != 0)
+            .collect();
         let mut destinations = 0;
         for seed in &conversations {
             let frames = frames(&seed[1..]);

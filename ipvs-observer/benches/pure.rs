@@ -83,7 +83,7 @@ fn parts(criterion: &mut Criterion) {
             let (mut points, mut encoder) = (Points::new(schema, None), Encoder::handing_out(false, drop));
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
-                    points.snapshot(&mut encoder, &snapshot, seen, false, TIME);
+                    points.snapshot(&mut encoder, &snapshot, seen, None, false, TIME);
                     encoder.finish();
                 });
             });

@@ -79,6 +79,7 @@ fn taken(services: usize, destinations: usize, schema: Schema, probes: bool) -> 
             &mut encoder,
             &snapshot,
             seen,
+            None,
             false,
             1_700_000_000_000_000_000 + gather,
         );

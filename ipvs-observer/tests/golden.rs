@@ -44,7 +44,7 @@ fn gather(series: &str, schema: Schema) -> String {
         "nothing lost or repeated"
     );
     let mut encoder = Encoder::new(false);
-    Points::new(schema, None).snapshot(&mut encoder, &snapshot, None, false, TIME);
+    Points::new(schema, None).snapshot(&mut encoder, &snapshot, None, None, false, TIME);
     String::from_utf8(encoder.take().to_vec()).expect("text")
 }
 

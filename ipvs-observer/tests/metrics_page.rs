@@ -18,9 +18,10 @@ use ipvs_observer::{
     line::Encoder,
     model::{
         Action, Activity, Address, BegunBy, Change, Daemon, DaemonRole, Decision, Destination,
-        DestinationActivity, DestinationKey, DestinationState, Durations, Family, Forward, Info, Listing,
-        Name, Netns, Outcome, ProbeTotals, Protocol, Remaining, Service, ServiceActivity, ServiceFlags,
-        ServiceKey, Settings, Snapshot, Stats, Timeouts, Totals, Tunnel, TunnelKind, Virtual, VirtualServer,
+        DestinationActivity, DestinationKey, DestinationState, Durations, Entries, Entry, EntryState, Family,
+        Forward, Info, Listing, Name, Netns, Outcome, ProbeTotals, Protocol, Remaining, Service,
+        ServiceActivity, ServiceFlags, ServiceKey, Settings, Snapshot, Stats, Timeouts, Totals, Tunnel,
+        TunnelKind, Virtual, VirtualServer,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -50,6 +51,11 @@ fn everything() -> Snapshot {
         ServiceKey::Fwmark {
             family: Family::INET,
             mark: 7,
+        },
+        // With the same one.
+        ServiceKey::Fwmark {
+            family: Family::INET,
+            mark: 8,
         },
     ] {
         snapshot.push_service(Service {
@@ -86,7 +92,7 @@ fn everything() -> Snapshot {
         });
         listing.finish();
     }
-    snapshot.services_in_namespace = Some(2);
+    snapshot.services_in_namespace = Some(3);
     snapshot.info = Some(Info {
         version: 0x0001_0201,
         connection_table_size: 4096,
@@ -206,6 +212,26 @@ fn decisions(snapshot: &Snapshot) -> Vec<Decision> {
     decisions
 }
 
+/// A connection table with entries of every kind that are told apart.
+fn all_entries(snapshot: &Snapshot) -> Entries {
+    let mut entries = Entries::default();
+    assert!(entries.begin(snapshot));
+    for (port, destination) in [(53, "fd00::1"), (54, "fd00::1"), (54, "fd00::2")] {
+        entries.count(&Entry {
+            protocol: Protocol::UDP,
+            address: address("10.0.0.1"),
+            port,
+            destination: DestinationKey {
+                address: address(destination),
+                port,
+            },
+            state: EntryState::Other,
+        });
+    }
+    entries.finish();
+    entries
+}
+
 const NETNS: Netns = Netns(7);
 
 /// Every line that there can be.
@@ -220,7 +246,8 @@ fn all_lines(schema: Schema) -> Vec<lines::Line> {
         activity: &activity,
         correlator: &correlator,
     };
-    points.snapshot(&mut encoder, &snapshot, Some(seen), false, 1);
+    let entries = all_entries(&snapshot);
+    points.snapshot(&mut encoder, &snapshot, Some(seen), Some(&entries), false, 1);
     if schema == Schema::Full {
         let totals = ProbeTotals {
             map_bytes: Some(1),

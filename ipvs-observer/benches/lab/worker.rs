@@ -165,7 +165,7 @@ impl Work for Gather {
             correlator: &self.correlator,
         });
         self.points
-            .snapshot(&mut self.encoder, &self.snapshot, seen, false, SOME_TIME);
+            .snapshot(&mut self.encoder, &self.snapshot, seen, None, false, SOME_TIME);
         self.encoder.finish();
         Ok(())
     }

@@ -1,11 +1,18 @@
 //! `collect`: gather and write, until told to stop.
 
+mod connections;
 mod gather;
 mod namespace;
 mod probing;
 mod sought;
 
-use std::{io, pin::pin, process::Child, sync::Arc, time::Duration};
+use std::{
+    future, io,
+    pin::pin,
+    process::Child,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use tokio::{runtime::Handle, sync::Notify};
@@ -118,9 +125,19 @@ async fn triggered(trigger: &mut Trigger, gatherer: &mut Gatherer, ending: &Noti
             () = ending.notified() => return Ok(false),
             triggered = &mut next => return Ok(triggered),
             () = tokio::time::sleep(FOLLOW), if gatherer.waits() => {}
+            () = until(gatherer.reads_at()) => {}
         }
+        gatherer.read_connections();
         gatherer.follow();
         gatherer.require_probes(false)?;
+    }
+}
+
+/// Waits until a time; for ever if there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => future::pending().await,
     }
 }
 

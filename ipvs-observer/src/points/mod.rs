@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use crate::{
     correlate::{Correlator, DestinationObservation},
     line::{Encoder, Line, Tags},
-    model::{Activity, Address, Family, ServiceKey, Snapshot, Stats},
+    model::{Activity, Address, Entries, Family, ServiceKey, Snapshot, Stats},
 };
 
 pub use observer::{Observer, ProbeHealth, Status};
@@ -70,16 +70,18 @@ impl Points {
     }
 
     /// Writes everything that a snapshot holds: each virtual server followed by its real servers, then the
-    /// totals. `seen` is what the probes saw, where they can tell services apart; `filtered` says that the
-    /// snapshot holds only some of the namespace's services.
+    /// totals. `seen` is what the probes saw, where they can tell services apart; `entries` the connection table, if
+    /// it was read since the last time; `filtered` says that the snapshot holds only some of the namespace's services.
     pub fn snapshot(
         &mut self,
         encoder: &mut Encoder,
         snapshot: &Snapshot,
         seen: Option<Seen<'_>>,
+        entries: Option<&Entries>,
         filtered: bool,
         timestamp: u64,
     ) {
+        let entries = entries.filter(|_| self.schema == Schema::Full);
         let seen = seen.filter(|_| self.schema == Schema::Full);
         for server in snapshot.virtual_servers() {
             let destinations = snapshot.destinations(server);
@@ -88,11 +90,19 @@ impl Points {
                 seen.correlator
                     .observe(seen.activity, key, destinations, &mut self.observed)
             });
-            self.virtual_server(encoder, server, destinations, activity.as_ref(), timestamp);
-            self.real_servers(encoder, key, destinations, seen.is_some(), timestamp);
+            let counted = entries.and_then(|entries| entries.service(key));
+            self.virtual_server(
+                encoder,
+                server,
+                destinations,
+                activity.as_ref(),
+                counted,
+                timestamp,
+            );
+            self.real_servers(encoder, key, destinations, seen.is_some(), entries, timestamp);
         }
         if self.schema == Schema::Full {
-            self.namespace(encoder, snapshot, filtered, timestamp);
+            self.namespace(encoder, snapshot, entries, filtered, timestamp);
         }
     }
 

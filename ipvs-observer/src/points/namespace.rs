@@ -5,7 +5,7 @@ use std::fmt;
 use super::Points;
 use crate::{
     line::{Encoder, Line},
-    model::{DaemonRole, Settings, Snapshot},
+    model::{DaemonRole, Entries, Settings, Snapshot},
 };
 
 impl Points {
@@ -13,6 +13,7 @@ impl Points {
         &self,
         encoder: &mut Encoder,
         snapshot: &Snapshot,
+        entries: Option<&Entries>,
         filtered: bool,
         timestamp: u64,
     ) {
@@ -33,6 +34,11 @@ impl Points {
             if listed && !filtered {
                 line.unsigned("real_servers", snapshot.all_destinations() as u64);
             }
+        }
+        // Of services that were not asked for, it is not known whether they have them.
+        let unattributed = entries.filter(|_| !filtered).map_or(0, Entries::unattributed);
+        if unattributed > 0 {
+            line.unsigned("entries_unattributed", unattributed);
         }
         if let Some(info) = &snapshot.info {
             line.unsigned("connection_table_size", info.connection_table_size.into());

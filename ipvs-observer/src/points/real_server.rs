@@ -4,7 +4,7 @@ use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
     correlate::DestinationObservation,
     line::Encoder,
-    model::{Destination, DestinationActivity, ServiceKey},
+    model::{Destination, DestinationActivity, Entries, EntryCounts, ServiceKey},
 };
 
 impl Points {
@@ -14,6 +14,7 @@ impl Points {
         service: &ServiceKey,
         destinations: &[Destination],
         seen: bool,
+        entries: Option<&Entries>,
         timestamp: u64,
     ) {
         virtual_tags(&mut self.virtual_tags, service, self.schema);
@@ -74,6 +75,20 @@ impl Points {
                 if let Some(share) = *weight_share {
                     line.float("weight_share", share);
                 }
+            }
+            if let Some(EntryCounts {
+                established,
+                syn_received,
+                time_wait,
+                other,
+                templates,
+            }) = entries.and_then(|entries| entries.destination(service, key))
+            {
+                line.unsigned("entries_established", (*established).into())
+                    .unsigned("entries_syn_recv", (*syn_received).into())
+                    .unsigned("entries_time_wait", (*time_wait).into())
+                    .unsigned("entries_other", (*other).into())
+                    .unsigned("entries_templates", (*templates).into());
             }
             line.end(timestamp);
         }

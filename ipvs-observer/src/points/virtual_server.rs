@@ -3,7 +3,7 @@
 use super::{Points, Schema, telegraf_stats};
 use crate::{
     line::Encoder,
-    model::{Destination, Durations, ServiceActivity, VirtualServer},
+    model::{Destination, Durations, ServiceActivity, ServiceEntries, VirtualServer},
 };
 
 impl Points {
@@ -13,6 +13,7 @@ impl Points {
         server: &VirtualServer,
         destinations: &[Destination],
         seen: Option<&ServiceActivity>,
+        counted: Option<&ServiceEntries>,
         timestamp: u64,
     ) {
         let service = &server.service;
@@ -81,6 +82,16 @@ impl Points {
                     .unsigned("schedule_ns_p90", p90)
                     .unsigned("schedule_ns_p99", p99)
                     .unsigned("schedule_ns_max", max);
+            }
+        }
+        if let Some(ServiceEntries {
+            orphaned,
+            unattributed,
+        }) = counted
+        {
+            line.unsigned("entries_orphaned", *orphaned);
+            if *unattributed > 0 {
+                line.unsigned("entries_unattributed", *unattributed);
             }
         }
         line.end(timestamp);

@@ -164,6 +164,11 @@ pub fn only_observe() {
     keep(|_| WRITING.complement());
 }
 
+/// Gives up what a thread does not need that enters network namespaces and reads files there.
+pub fn only_enter() {
+    keep(|_| CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE);
+}
+
 /// Gives up everything in a thread that only waits and reads what is open.
 pub fn only_wait() {
     keep(|_| CapabilitySet::empty());

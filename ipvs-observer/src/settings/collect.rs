@@ -55,6 +55,10 @@ pub struct Collect {
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = named::<ProbeMode>())]
     pub probes: ProbeMode,
 
+    /// Read the connection table this often, and write it by real server and state: 60s, 5m [default: not]
+    #[arg(long, value_name = "DURATION", value_parser = interval, allow_hyphen_values = true)]
+    pub connections: Option<Duration>,
+
     /// Which services.
     #[command(flatten)]
     pub services: Services,

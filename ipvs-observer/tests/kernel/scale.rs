@@ -62,7 +62,14 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
         let begin = Instant::now();
         reader.read(&mut snapshot, &|_| true).expect("a whole table");
         read.push(begin.elapsed());
-        points.snapshot(&mut encoder, &snapshot, None, false, 1_700_000_000_000_000_000);
+        points.snapshot(
+            &mut encoder,
+            &snapshot,
+            None,
+            None,
+            false,
+            1_700_000_000_000_000_000,
+        );
         drop(encoder.take());
         whole.push(begin.elapsed());
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::Context;
 
-use super::{namespace::Namespace, probing::Probing, sought::Sought};
+use super::{connections::Connections, namespace::Namespace, probing::Probing, sought::Sought};
 use crate::{
     health::{self, Health},
     line::Encoder,
@@ -28,6 +28,9 @@ pub(super) struct Gatherer {
     sought: Sought,
     namespaces: Vec<Namespace>,
     probes: Option<Probing>,
+    connections: Option<Connections>,
+    /// Whether there is one gather, which has to have everything.
+    once: bool,
     activity: Activity,
     points: Points,
     encoder: Encoder,
@@ -59,6 +62,12 @@ impl Gatherer {
             sought: Sought::new(&settings.services.specs),
             namespaces,
             probes,
+            // The other schema has nothing of it.
+            connections: settings
+                .connections
+                .filter(|_| settings.schema == Schema::Full)
+                .map(Connections::new),
+            once: settings.once,
             activity: Activity::default(),
             points: Points::new(settings.schema, None),
             encoder: {
@@ -101,6 +110,12 @@ impl Gatherer {
         let there = |namespace: &&Namespace| !matches!(namespace.failure, Some(Failure::NoNamespace));
         let tables = self.namespaces.iter().filter(there);
         self.sought.look(&tables.map(|namespace| &namespace.snapshot));
+        if let Some(connections) = &mut self.connections {
+            if self.once {
+                connections.read_now(&self.namespaces);
+            }
+            connections.take(false);
+        }
         let missing = self.sought.missing();
         self.read_probes();
         let probes = self.probe_health();
@@ -108,12 +123,15 @@ impl Gatherer {
         let probing = self.probes.as_ref().and_then(Probing::here);
         let tell_services = probing.is_some_and(Probes::tell_services);
         let rss_bytes = memory::resident().unwrap_or(0);
-        for namespace in &mut self.namespaces {
+        for (place, namespace) in self.namespaces.iter_mut().enumerate() {
             let encoding = Instant::now();
             let complete = namespace.snapshot.services_in_namespace.is_some();
             let health = Health::of(namespace.failure.as_ref(), complete, availability);
             namespace.reporter.report(&health);
-            let (status, reason) = health.without(missing.as_deref());
+            let connections = self.connections.as_ref();
+            let unread = connections.and_then(|connections| connections.missing(place));
+            let lacks: Vec<_> = missing.as_deref().into_iter().chain(unread).collect();
+            let (status, reason) = health.without((!lacks.is_empty()).then(|| lacks.join("; ")).as_deref());
             self.points.in_netns(namespace.name());
             let seen = tell_services.then_some(Seen {
                 activity: &self.activity,
@@ -124,6 +142,7 @@ impl Gatherer {
                 &mut self.encoder,
                 &namespace.snapshot,
                 seen,
+                connections.and_then(|connections| connections.of(place, namespace)),
                 !filter.is_empty(),
                 timestamp,
             );
@@ -148,6 +167,26 @@ impl Gatherer {
             self.points.observer(&mut self.encoder, &observer, timestamp);
         }
         self.encoder.finish();
+        if let Some(connections) = &mut self.connections {
+            connections.written();
+            if !self.once {
+                connections.begin_if_due(&self.namespaces);
+            }
+        }
+    }
+
+    /// When the connection table is read next, if that is before the next gather.
+    pub(super) fn reads_at(&self) -> Option<Instant> {
+        self.connections.as_ref().and_then(Connections::due)
+    }
+
+    /// Has the connection table read if it is time for that.
+    pub(super) fn read_connections(&mut self) {
+        if let Some(connections) = &mut self.connections
+            && connections.due().is_some()
+        {
+            connections.begin_if_due(&self.namespaces);
+        }
     }
 
     /// Whether probes wait for `ip_vs`, so that [`Gatherer::follow`] between gathers has them the sooner.
