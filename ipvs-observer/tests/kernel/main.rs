@@ -12,6 +12,7 @@ mod support;
 
 mod abilities;
 mod agreement;
+mod connections;
 mod faults;
 mod ipvsadm;
 mod memory;

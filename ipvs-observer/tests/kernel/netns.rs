@@ -29,10 +29,10 @@ const RULES: &str = "ipvsadm -A -u 10.9.0.1:7070 -s rr
                      ipvsadm -a -u 10.9.0.1:7070 -r 10.8.0.1:7000 -m -w 3";
 
 /// A namespace with a name and a table. A pair of links has its other end here: that goes when it goes.
-struct Named(&'static str);
+pub struct Named(&'static str);
 
 impl Named {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         let named = Self(name);
         shell(&format!(
             "ip netns add {name}
@@ -59,7 +59,7 @@ impl Named {
 
     /// So many new connections through its virtual server, until the kernel has counted them. Nobody answers: what
     /// counts is that they were scheduled.
-    fn traffic(&self, connections: u64) {
+    pub fn traffic(&self, connections: u64) {
         self.inside(|| {
             for _ in 0..connections {
                 let client = UdpSocket::bind("0.0.0.0:0").expect("a socket");
@@ -77,7 +77,7 @@ impl Named {
         words[2].parse().expect("a number")
     }
 
-    fn delete(&self) {
+    pub fn delete(&self) {
         shell(&format!("ip netns del {}", self.0));
     }
 

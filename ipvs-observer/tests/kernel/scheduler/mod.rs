@@ -11,7 +11,7 @@ mod left;
 mod lifetimes;
 mod namespaces;
 mod overload;
-mod packets;
+pub mod packets;
 mod picks;
 mod refusals;
 mod templates;

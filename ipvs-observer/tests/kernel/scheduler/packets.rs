@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// TCP's flags.
 pub const ACK: u8 = 0x10;
+pub const SYN: u8 = 0x02;
 
 fn sum(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
