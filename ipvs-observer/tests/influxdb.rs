@@ -21,16 +21,18 @@ use support::{
     lines::{self, Line},
 };
 
-fn assert_comes_back(influx: &Influx, text: &str) {
+/// Whether Telegraf's tags make one series of two: marks of both families with the same real server. The later one stands.
+fn made_one(schema: &str, line: &Line) -> bool {
+    schema.contains(".telegraf.") && line.tags.contains_key("virtual_fwmark")
+}
+
+fn assert_comes_back(influx: &Influx, name: &str, text: &str) {
     influx.write(text);
     let mut sent: BTreeMap<(String, u64), Line> = BTreeMap::new();
     for line in lines::parse(text) {
         let line = as_stored(line);
-        assert!(
-            sent.insert((line.series(), line.timestamp), line.clone())
-                .is_none(),
-            "twice: {line:?}"
-        );
+        let twice = sent.insert((line.series(), line.timestamp), line.clone());
+        assert!(twice.is_none() || made_one(name, &line), "twice: {line:?}");
     }
     let measurements: std::collections::BTreeSet<_> =
         sent.values().map(|line| line.measurement.clone()).collect();
@@ -124,8 +126,8 @@ fn every_line_is_stored_and_comes_back_unchanged() {
     );
     for (name, text) in files {
         println!("{name}");
-        assert_comes_back(&influx, &text);
+        assert_comes_back(&influx, &name, &text);
     }
-    assert_comes_back(&influx, &observer_lines());
-    assert_comes_back(&influx, &stumbling_blocks());
+    assert_comes_back(&influx, "the program itself", &observer_lines());
+    assert_comes_back(&influx, "stumbling blocks", &stumbling_blocks());
 }
