@@ -13,8 +13,8 @@ use ipvs_observer::{
 };
 use ipvs_observer_common::{
     event::{
-        self, CandidatesHeader, Change, Decision, DestinationChange, DestinationSettings, DestinationState,
-        MESSAGE, Remaining, SCHEDULER_STATE, ServiceChange, ServiceSettings, Summary,
+        self, CandidatesHeader, Change, ConnectionEvent, Decision, DestinationChange, DestinationSettings,
+        DestinationState, MESSAGE, Remaining, SCHEDULER_STATE, ServiceChange, ServiceSettings, Summary,
     },
     key::{DestinationKey, ServiceKey},
 };
@@ -58,6 +58,8 @@ pub fn run(data: &[u8]) {
                     points.decision(&mut encoder, decision);
                 }
                 Traced::Change(change) => points.changes(&mut encoder, [change]),
+                Traced::Drop(drop) => points.dropped(&mut encoder, drop),
+                Traced::End(end) => points.ended(&mut encoder, end),
             }
         }
     });
@@ -79,7 +81,7 @@ fn people(text: &mut Text, traced: &Traced) {
         Traced::Decision(decision) => decision.candidates.as_ref().map_or(1, |candidates| {
             3 + candidates.list.len() + usize::from(candidates.more > 0)
         }),
-        Traced::Change(_) => 1,
+        Traced::Change(_) | Traced::Drop(_) | Traced::End(_) => 1,
     };
     let headings = shown
         .lines()
@@ -141,7 +143,7 @@ const SCHEDULERS: [&str; 15] = [
 const LIST: u64 = 0xffff_8880_0000_0050;
 const OFFSET: u32 = 0x10;
 
-/// What the programs write: a decision of each scheduler and outcome with its candidates, and each change.
+/// What the programs write: a decision of each scheduler and outcome with its candidates, each change, and what befalls connections.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (number, scheduler) in (1..).zip(SCHEDULERS) {
@@ -168,6 +170,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let record = change_record(action);
         seeds.push([&[0, record.len() as u8, 0][..], &record].concat());
         frame(&mut seed, &record);
+    }
+    let befallen = [
+        (
+            event::DROP,
+            event::DROPPED_OLD_CONNTRACK..=event::DROPPED_SERVER_REMOVED,
+        ),
+        (event::END, event::HOW_CLOSED..=event::HOW_SERVER_REMOVED),
+        (event::ELSEWHERE, event::BEGUN_BY_SERVER..=event::BEGUN_BY_FTP),
+    ];
+    for (kind, what) in befallen {
+        for what in what {
+            frame(&mut seed, &fuzzing::record(&befell(kind, what)));
+        }
     }
     seeds.push(seed);
     seeds
@@ -264,6 +279,23 @@ fn decision(call: u64, scheduler: &str, outcome: u32) -> Decision {
     }
 }
 
+fn befell(kind: u32, what: u32) -> ConnectionEvent {
+    ConnectionEvent {
+        kind,
+        what,
+        time: 92_000_000_000 + u64::from(what),
+        service: service(),
+        client: address(200),
+        virtual_address: address(1),
+        client_port: 40_000,
+        virtual_port: 443,
+        protocol: 6,
+        state: what as u16,
+        destination: state(1, 3),
+        ..ConnectionEvent::default()
+    }
+}
+
 /// A change as the programs tell it: all known, and all the settings that decide set.
 fn change_record(action: u32) -> Vec<u8> {
     let on_service = matches!(
@@ -343,7 +375,7 @@ mod tests {
     #[test]
     fn a_seed_tells_of_as_many_events_as_it_has_records() {
         let mut ring = Ring::new(&Path::new(FIXTURES).join("btf/6.12"));
-        let (mut decisions, mut changes, mut explained) = (0, 0, 0);
+        let (mut decisions, mut changes, mut explained, mut drops, mut ends) = (0, 0, 0, 0, 0);
         for seed in seeds() {
             for (_, record) in frames(&seed[1..]) {
                 match ring.record(record, AHEAD) {
@@ -352,10 +384,13 @@ mod tests {
                         explained += usize::from(before.is_some());
                     }
                     Some((Traced::Change(_), _)) => changes += 1,
+                    Some((Traced::Drop(_), _)) => drops += 1,
+                    Some((Traced::End(_), _)) => ends += 1,
                     None => {}
                 }
             }
         }
-        assert_eq!((decisions, explained, changes), (75, 75, 16));
+        assert_eq!((decisions, explained, changes), (77, 75, 16));
+        assert_eq!((drops, ends), (2, 8));
     }
 }

@@ -26,6 +26,11 @@ pub const CHANGES: u32 = 1 << 1;
 /// The candidates of each decision leave the kernel before it.
 pub const CANDIDATES: u32 = 1 << 2;
 
+/// Packets dropped before and after the scheduler leave the kernel.
+pub const DROPS: u32 = 1 << 3;
+/// Ends of connections leave the kernel.
+pub const ENDS: u32 = 1 << 4;
+
 /// In [`Control::ways`]: the kernel has no function of its own for a destination that becomes overloaded, so its flags
 /// are looked at on scheduling.
 pub const LOOK_FOR_OVERLOAD: u32 = 1;

@@ -1,4 +1,5 @@
-//! Counter blocks, one of each CPU.
+//! Counter blocks: one of each CPU for what happens at every connection's beginning, and one that all CPUs share for the
+//! rest.
 
 /// What the probes say of themselves, per CPU. All counters count up from the moment of loading.
 #[repr(C)]
@@ -36,6 +37,14 @@ pub struct Health {
     pub changes: u64,
     /// Those that found no room in it.
     pub changes_lost: u64,
+    /// Drops that left through the ring buffer.
+    pub drops: u64,
+    /// Those that found no room in it.
+    pub drops_lost: u64,
+    /// Ends of connections that left through the ring buffer.
+    pub ends: u64,
+    /// Those that found no room in it.
+    pub ends_lost: u64,
     /// Lists of candidates that left through the ring buffer.
     pub candidates: u64,
     /// Those that found no room in it.
@@ -92,6 +101,33 @@ pub struct DestinationCounters {
     pub overload_seen: u64,
 }
 
+/// How the connections of a destination ended, by the numbers of the events' `HOW_*`. All CPUs count in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Counters.
+    pub how: [u64; 8],
+}
+
+/// What befell the connections of a service beside the scheduler, by the constants that follow. All CPUs count in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Counters.
+    pub what: [u64; 8],
+}
+
+/// In [`Beside::what`]: connections that ended.
+pub const ENDED: usize = 0;
+/// In [`Beside::what`]: those of them whose server was removed.
+pub const ENDED_SERVER_REMOVED: usize = 1;
+/// In [`Beside::what`]: data connections of FTP that began.
+pub const BEGUN_BY_FTP: usize = 2;
+/// In [`Beside::what`]: SYNs dropped because connection tracking holds an earlier connection.
+pub const DROPS_OLD_CONNTRACK: usize = 3;
+/// In [`Beside::what`]: packets dropped because their server was removed.
+pub const DROPS_SERVER_REMOVED: usize = 4;
+
 macro_rules! sum {
     ($into:ident += $other:ident: $($field:ident),+) => {
         $($into.$field = $into.$field.wrapping_add($other.$field);)+
@@ -104,6 +140,7 @@ impl Health {
         sum!(self += other: runs, entries, returns, orphans, decisions_orphaned, abandoned, durations_lost);
         sum!(self += other: calls_full, services_full, destinations_full, unreadable);
         sum!(self += other: decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
+        sum!(self += other: drops, drops_lost, ends, ends_lost);
         self.services_given = self.services_given.max(other.services_given);
         self.destinations_given = self.destinations_given.max(other.destinations_given);
     }
@@ -135,7 +172,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 144, ServiceCounters: 112, DestinationCounters: 32);
+crate::plain!(Health: 176, ServiceCounters: 112, DestinationCounters: 32, Ends: 64, Beside: 64);
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,12 @@ pub const CANDIDATES: u32 = 2;
 pub const SERVICE_CHANGE: u32 = 3;
 /// A [`DestinationChange`].
 pub const DESTINATION_CHANGE: u32 = 7;
+/// A [`ConnectionEvent`]: a packet was dropped before or after the scheduler.
+pub const DROP: u32 = 4;
+/// A [`ConnectionEvent`]: a connection ended.
+pub const END: u32 = 5;
+/// A [`ConnectionEvent`]: a connection began without the scheduler.
+pub const ELSEWHERE: u32 = 6;
 
 /// A destination as it was at a moment.
 #[repr(C)]
@@ -126,6 +132,10 @@ pub const BEGUN_BY_SYN: u32 = 1;
 pub const BEGUN_BY_DATA: u32 = 2;
 /// It was within an ICMP message, which `schedule_icmp` let begin a connection.
 pub const BEGUN_BY_ICMP: u32 = 3;
+/// A real server began the connection.
+pub const BEGUN_BY_SERVER: u32 = 4;
+/// It is a data connection of FTP.
+pub const BEGUN_BY_FTP: u32 = 5;
 
 /// Most candidates that one event tells of.
 pub const MOST_CANDIDATES: usize = 128;
@@ -169,6 +179,60 @@ pub struct CandidatesHeader {
     /// Zero.
     pub reserved: u32,
 }
+
+/// What befell a connection beside the scheduler.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionEvent {
+    /// [`DROP`], [`END`] or [`ELSEWHERE`].
+    pub kind: u32,
+    /// One of the `DROPPED_*`, the `HOW_*` or the `BEGUN_BY_*`.
+    pub what: u32,
+    /// When, in ns of the monotonic clock.
+    pub time: u64,
+    /// The service.
+    pub service: ServiceKey,
+    /// The client's address, of the service's family.
+    pub client: [u8; 16],
+    /// The address that the client asked for, likewise.
+    pub virtual_address: [u8; 16],
+    /// The client's port in host order.
+    pub client_port: u16,
+    /// The port that the client asked for in host order.
+    pub virtual_port: u16,
+    /// The protocol.
+    pub protocol: u16,
+    /// The connection's state, a number of its protocol.
+    pub state: u16,
+    /// [`TOTAL_CONNECTIONS`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The destination as it is now; all zero if there is none.
+    pub destination: DestinationState,
+}
+
+/// Connection tracking still holds the entry of an earlier connection from the same port, and its SYN is dropped.
+pub const DROPPED_OLD_CONNTRACK: u32 = 1;
+/// The connection's server was removed.
+pub const DROPPED_SERVER_REMOVED: u32 = 2;
+
+/// Any other end of TCP and SCTP.
+pub const HOW_CLOSED: u32 = 0;
+/// By a reset of either side.
+pub const HOW_RESET: u32 = 1;
+/// The handshake was not completed.
+pub const HOW_HALF_OPEN: u32 = 2;
+/// Established, and without a packet for its timeout.
+pub const HOW_IDLE: u32 = 3;
+/// The timeout of a protocol without connections.
+pub const HOW_EXPIRED: u32 = 4;
+/// Killed by `drop_entry`.
+pub const HOW_DEFENCE: u32 = 5;
+/// A new SYN took its place.
+pub const HOW_REPLACED: u32 = 6;
+/// Its server was removed while it was open.
+pub const HOW_SERVER_REMOVED: u32 = 7;
 
 /// How every change begins.
 #[repr(C)]
@@ -318,6 +382,7 @@ crate::plain!(
     Decision: 256,
     CandidatesHeader: 128,
     Candidates: 6272,
+    ConnectionEvent: 144,
     Change: 120,
     ServiceChange: 208,
     DestinationChange: 184,

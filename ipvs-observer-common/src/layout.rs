@@ -76,6 +76,9 @@ layout! {
         CANDIDATES: n_list, last_weight;
         CONFIGURED: conn_flags, l_threshold;
         LEFT: persistconns;
+        CONNECTIONS:
+            /// The flags of which the first says that it was not removed.
+            available = "ip_vs_dest.cflags or ip_vs_dest.flags";
         OPTIONAL: tun_type, tun_port, tun_flags,
             /// `rcu_head`, which is another name for this to the compiler.
             callback_head;
@@ -83,6 +86,9 @@ layout! {
     "ip_vs_conn" as connection: Connection {
         DESTINATIONS: dest;
         DECISIONS: flags;
+        CONNECTIONS: af, caddr, vaddr, cport, vport, protocol, state, fwmark, ipvs,
+            /// `rcu_head`, as in `ip_vs_dest`.
+            callback_head;
     }
     // The header as IPVS has already parsed it.
     "ip_vs_iphdr" as header: Header {
@@ -132,6 +138,8 @@ pub const DECISIONS: u32 = 1 << 4;
 pub const CANDIDATES: u32 = 1 << 5;
 /// Configuration changes can be told.
 pub const CHANGES: u32 = 1 << 6;
+/// Connections can be told apart: their ends, and packets dropped around the scheduler.
+pub const CONNECTIONS: u32 = 1 << 9;
 /// What a change changes can be told.
 pub const CONFIGURED: u32 = 1 << 10;
 /// What a change leaves behind can be told, and what becomes of it.
@@ -141,4 +149,4 @@ pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
 /// A destination is known by the place from which the kernel is called back to free it.
 pub const CALLED_BACK: u32 = 1 << 8;
 
-crate::plain!(Layout: 232);
+crate::plain!(Layout: 276);

@@ -1,7 +1,5 @@
 //! Counting by service and by destination.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     maps::{Array, HashMap, Stack},
@@ -9,7 +7,6 @@ use aya_ebpf::{
 use ipvs_observer_common::{
     counter::{DestinationCounters, Health, ServiceCounters},
     event,
-    histogram::{self, BUCKETS},
     key::{DestinationKey, ServiceKey},
     slot::{self, Free, Owner, Slot},
 };
@@ -18,9 +15,10 @@ use crate::{
     call::now,
     key,
     maps::{
-        CPUS, DESTINATION_COUNTERS, DESTINATION_OWNERS, DESTINATIONS, DURATIONS, FREE_DESTINATIONS,
-        FREE_SERVICES, NO_DURATIONS, SERVICE_COUNTERS, SERVICE_OWNERS, SERVICES, cpu, health, interval,
+        CPUS, DESTINATION_COUNTERS, DESTINATION_OWNERS, DESTINATIONS, FREE_DESTINATIONS, FREE_SERVICES,
+        SERVICE_COUNTERS, SERVICE_OWNERS, SERVICES, cpu, health, interval,
     },
+    tally,
 };
 
 /// What becomes of a packet without a destination.
@@ -65,7 +63,7 @@ impl Counted for ServiceKey {
     const GIVEN: fn(&mut Health) -> &mut u32 = |health| &mut health.services_given;
     const FULL: fn(&mut Health) -> &mut u64 = |health| &mut health.services_full;
     const IS_GONE: fn(u64) -> bool = key::is_service_gone;
-    const PREPARE: fn(u32) = clear_durations;
+    const PREPARE: fn(u32) = tally::clear_service;
 }
 
 impl Counted for DestinationKey {
@@ -79,7 +77,7 @@ impl Counted for DestinationKey {
     const GIVEN: fn(&mut Health) -> &mut u32 = |health| &mut health.destinations_given;
     const FULL: fn(&mut Health) -> &mut u64 = |health| &mut health.destinations_full;
     const IS_GONE: fn(u64) -> bool = key::is_gone;
-    const PREPARE: fn(u32) = |_| {};
+    const PREPARE: fn(u32) = tally::clear_destination;
 }
 
 /// What became of a packet, and how long the scheduler took if it is known. `place` is where the kernel has the
@@ -102,7 +100,7 @@ pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: 
     if let Some(ns) = ns {
         counters.ns_sum += ns;
         longest(counters, ns);
-        duration(slot, ns);
+        tally::duration(slot, ns);
     }
 }
 
@@ -131,6 +129,31 @@ pub fn begun_by_server(service: &ServiceKey, place: u64) {
 pub fn pick(destination: &DestinationKey, place: u64) {
     if let Some((counters, _)) = counters(destination, place) {
         counters.picks += 1;
+    }
+}
+
+/// Something befell a connection beside the scheduler: one of the constants of [`Beside`]. `place` is where the kernel has
+/// the service.
+///
+/// [`Beside`]: ipvs_observer_common::counter::Beside
+#[inline(always)]
+pub fn beside(service: &ServiceKey, place: u64, what: usize) {
+    if let Some((_, slot)) = counters(service, place) {
+        tally::beside(slot, what);
+    }
+}
+
+/// A connection ended. Places are where the kernel has the service and the destination; `destination` is none where the
+/// connection had none.
+#[inline(always)]
+pub fn ended(service: &ServiceKey, place: u64, destination: Option<(&DestinationKey, u64)>, how: u32) {
+    if let Some((_, slot)) = counters(service, place) {
+        tally::ended(slot, how);
+    }
+    if let Some((key, place)) = destination
+        && let Some((_, slot)) = counters(key, place)
+    {
+        tally::ended_at(slot, how);
     }
 }
 
@@ -303,45 +326,5 @@ fn longest(counters: &mut ServiceCounters, ns: u64) {
         counters.ns_max[parity] = ns;
     } else if counters.ns_max[parity] < ns {
         counters.ns_max[parity] = ns;
-    }
-}
-
-#[inline(always)]
-fn duration(slot: u32, ns: u64) {
-    if let Some(durations) = DURATIONS.get_ptr_mut(slot) {
-        // SAFETY: the lookup gave a valid pointer to a whole histogram.
-        add_one(unsafe { &raw mut (*durations).buckets }, histogram::bucket(ns));
-    }
-}
-
-#[inline(always)]
-fn clear_durations(slot: u32) {
-    if let Some(none) = NO_DURATIONS.get_ptr(0) {
-        // SAFETY: the lookup gave a valid pointer, and nobody writes there.
-        let none = unsafe { &*none };
-        let _ = DURATIONS.set(slot, none, 0);
-    }
-}
-
-/// Adds one where other CPUs add too.
-///
-/// The target has the instruction, but `core` does not offer it here. The bound stands right before it and in
-/// the same register: what older verifiers know of a number they forget when the compiler moves it.
-#[inline(always)]
-fn add_one(buckets: *mut [u32; BUCKETS], bucket: usize) {
-    // SAFETY: the caller's pointer is valid and the bucket is held within it; nothing else is written.
-    unsafe {
-        asm!(
-            "if {bucket} < {buckets_length} goto +1",
-            "{bucket} = {last}",
-            "{bucket} <<= 2",
-            "{place} += {bucket}",
-            "lock *(u32 *)({place} + 0) += {one}",
-            bucket = inout(reg) bucket as u64 => _,
-            place = inout(reg) buckets => _,
-            one = in(reg) 1u64,
-            buckets_length = const BUCKETS,
-            last = const BUCKETS - 1,
-        );
     }
 }

@@ -11,6 +11,10 @@ use crate::{
 
 /// `IP_VS_SVC_F_PERSISTENT`.
 const PERSISTENT: u64 = 1;
+/// `IP_VS_SVC_F_ONEPACKET`.
+const ONE_PACKET_SERVICE: u64 = 4;
+/// `IP_VS_CONN_F_ONE_PACKET`.
+const ONE_PACKET: u64 = 0x2000;
 
 /// The end of a call.
 pub struct Ended {
@@ -21,6 +25,8 @@ pub struct Ended {
     pub ignored: i32,
     /// Whether the service is persistent.
     pub persistent: bool,
+    /// Whether the connection is of one packet, and over with it.
+    pub one_packet: bool,
     /// The template that decided.
     pub template: Option<Template>,
 }
@@ -28,10 +34,20 @@ pub struct Ended {
 impl Ended {
     #[inline(always)]
     pub fn of(ctx: &RetProbeContext, call: &Call) -> Self {
-        let persistent =
-            has(layout::PERSISTENCE) && number(call.subject, layout!(service.flags)) & PERSISTENT != 0;
+        let connection = ctx.ret();
+        let flags = if has(layout::PERSISTENCE) {
+            number(call.subject, layout!(service.flags))
+        } else {
+            0
+        };
+        let persistent = flags & PERSISTENT != 0;
+        // Such a service has other connections too, of other protocols than UDP.
+        let one_packet = flags & ONE_PACKET_SERVICE != 0
+            && connection != 0
+            && number(connection, layout!(connection.flags)) & ONE_PACKET != 0;
         Self {
-            connection: ctx.ret(),
+            connection,
+            one_packet,
             ignored: i32::from_ne_bytes(bytes(call.extra)),
             persistent,
             template: if persistent {

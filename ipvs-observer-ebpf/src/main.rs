@@ -19,6 +19,7 @@ mod call;
 mod candidates;
 mod change;
 mod configured;
+mod connection;
 mod count;
 mod decision;
 mod ended;
@@ -30,6 +31,7 @@ mod read;
 mod removed;
 mod schedule;
 mod scheduler;
+mod tally;
 mod template;
 mod told;
 
@@ -141,6 +143,27 @@ fn connection_out_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 fn connection_out_return(ctx: RetProbeContext) -> u32 {
     schedule::connection_out_returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_conn_rcu_free`.
+#[kprobe]
+fn connection_freed(ctx: ProbeContext) -> u32 {
+    connection::freed(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_conn_expire_now`.
+#[kprobe]
+fn connection_expired_now(ctx: ProbeContext) -> u32 {
+    connection::expired_now(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_tcp_conn_listen`.
+#[kprobe]
+fn connection_listens(ctx: ProbeContext) -> u32 {
+    connection::listens(&ctx);
     0
 }
 

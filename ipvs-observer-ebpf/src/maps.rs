@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use ipvs_observer_common::{
     control::Control,
-    counter::{DestinationCounters, Health, ServiceCounters},
+    counter::{Beside, DestinationCounters, Ends, Health, ServiceCounters},
     histogram::Histogram,
     key::{DestinationKey, ServiceKey},
     slot::{Free, Owner, Slot},
@@ -50,6 +50,14 @@ pub static SERVICE_COUNTERS: Array<ServiceCounters> = Array::with_max_entries(1,
 /// tens of megabytes on a large machine, and an atomic addition beside a scheduler's own lock is not felt.
 #[map]
 pub static DURATIONS: Array<Histogram> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What befell services beside their scheduler, by slot. Shared by all CPUs, likewise.
+#[map]
+pub static BESIDE_SCHEDULER: Array<Beside> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How connections of destinations ended, by slot. Shared by all CPUs, likewise.
+#[map]
+pub static ENDS: Array<Ends> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// An empty histogram, for there is no room to make one on the stack.
 #[map]

@@ -14,6 +14,7 @@ use ipvs_observer_common::{
 
 use crate::{
     call::{self, Call, Function},
+    connection,
     count::{self, End},
     decision,
     ended::Ended,
@@ -132,6 +133,14 @@ fn conclude(
         if outcome == event::OUTCOME_SCHEDULED {
             count::pick(&key, destination);
         }
+        if end.one_packet {
+            count::ended(
+                &service,
+                call.subject,
+                Some((&key, destination)),
+                event::HOW_EXPIRED,
+            );
+        }
         if has(layout::STATE) && goes(control::LOOK_FOR_OVERLOAD) {
             let before = end
                 .template
@@ -233,11 +242,17 @@ pub fn connection_out_returned(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::NewConnectionOut) else {
         return;
     };
-    if ctx.ret::<u64>() == 0 || !has(layout::SERVICES) {
+    let connection: u64 = ctx.ret();
+    if connection == 0 || !has(layout::SERVICES) {
         return;
     }
     let service = key::service(call.subject);
-    if service.family != 0 && observed(service.netns) {
-        count::begun_by_server(&service, call.subject);
+    if service.family == 0 || !observed(service.netns) {
+        return;
+    }
+    count::begun_by_server(&service, call.subject);
+    if wanted(control::DECISIONS, layout::DECISIONS | layout::CONNECTIONS) {
+        let destination = number(connection, layout!(connection.dest));
+        connection::tell_begun(event::BEGUN_BY_SERVER, &service, connection, destination);
     }
 }

@@ -4,7 +4,7 @@ mod environment;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{log, settings};
 use environment::Environment;
@@ -52,7 +52,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             log::write(log::Level::Warning, &message);
         }
     }
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut settled))
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut settled))?;
+    match &cli.command {
+        Command::Trace(trace) => trace.contradiction().map_or(Ok(cli), |contradiction| {
+            Err(settled.error(ErrorKind::ArgumentConflict, contradiction))
+        }),
+        _ => Ok(cli),
+    }
 }
 
 /// The verbs.

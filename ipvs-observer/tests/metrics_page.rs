@@ -17,11 +17,11 @@ use ipvs_observer::{
     correlate::Correlator,
     line::Encoder,
     model::{
-        Action, Activity, Address, BegunBy, Change, Daemon, DaemonRole, Decision, Destination,
-        DestinationActivity, DestinationKey, DestinationState, Durations, Entries, Entry, EntryState, Family,
-        Forward, Info, Listing, Name, Netns, Outcome, ProbeTotals, Protocol, Remaining, Service,
-        ServiceActivity, ServiceFlags, ServiceKey, Settings, Snapshot, Stats, Timeouts, Totals, Tunnel,
-        TunnelKind, Virtual, VirtualServer,
+        Action, Activity, Address, BegunBy, Change, Connection, Daemon, DaemonRole, Decision, Destination,
+        DestinationActivity, DestinationKey, DestinationState, Drop, DropReason, Durations, End, Entries,
+        Entry, EntryState, Family, Forward, How, Info, Listing, Name, Netns, Outcome, ProbeTotals, Protocol,
+        Remaining, Service, ServiceActivity, ServiceFlags, ServiceKey, Settings, Snapshot, Stats, Timeouts,
+        Totals, Tunnel, TunnelKind, Virtual, VirtualServer, Watched,
     },
     points::{Observer, Points, ProbeHealth, Schema, Seen},
 };
@@ -131,7 +131,14 @@ fn everything() -> Snapshot {
 
 /// What probes that can do everything would see of it.
 fn all_activity(snapshot: &Snapshot) -> Activity {
-    let mut activity = Activity::default();
+    let mut activity = Activity {
+        watched: Watched {
+            ends: true,
+            reused_ports: true,
+            ftp: true,
+        },
+        ..Activity::default()
+    };
     for server in snapshot.virtual_servers() {
         let service = server.service.key;
         let seen = ServiceActivity {
@@ -232,6 +239,29 @@ fn all_entries(snapshot: &Snapshot) -> Entries {
     entries
 }
 
+/// What befalls a connection of each service, in every way.
+fn befallen(snapshot: &Snapshot) -> (Vec<Drop>, Vec<End>) {
+    let connection = |decision: Decision| Connection {
+        time: decision.time,
+        netns: decision.netns,
+        service: decision.service,
+        client: decision.client,
+        client_port: decision.client_port,
+        r#virtual: decision.r#virtual,
+        destination: decision.destination,
+    };
+    let (mut drops, mut ends) = (Vec::new(), Vec::new());
+    for connection in decisions(snapshot).into_iter().map(connection) {
+        drops.extend(DropReason::ALL.iter().map(|&reason| Drop { connection, reason }));
+        ends.extend(How::ALL.iter().map(|&how| End {
+            connection,
+            how,
+            state: Some("ESTABLISHED"),
+        }));
+    }
+    (drops, ends)
+}
+
 const NETNS: Netns = Netns(7);
 
 /// Every line that there can be.
@@ -266,6 +296,13 @@ fn all_lines(schema: Schema) -> Vec<lines::Line> {
         points.changes(&mut encoder, &activity.changes);
         for decision in decisions(&snapshot) {
             points.decision(&mut encoder, &decision);
+        }
+        let (drops, ends) = befallen(&snapshot);
+        for drop in &drops {
+            points.dropped(&mut encoder, drop);
+        }
+        for end in &ends {
+            points.ended(&mut encoder, end);
         }
         points.observer(&mut encoder, &observer, 1);
     }
@@ -312,12 +349,14 @@ fn the_page_marks_what_the_telegraf_schema_has() {
 }
 
 #[test]
-fn the_page_lists_every_outcome_action_and_beginning_by_its_name() {
+fn the_page_lists_every_outcome_action_beginning_drop_and_end_by_its_name() {
     let lines = all_lines(Schema::Full);
     for (measurement, name) in [
         ("ipvs_change", "action"),
         ("ipvs_decision", "outcome"),
         ("ipvs_decision", "begun_by"),
+        ("ipvs_drop", "reason"),
+        ("ipvs_end", "how"),
     ] {
         let of = lines.iter().filter(|line| line.measurement == measurement);
         let values: BTreeSet<_> = of

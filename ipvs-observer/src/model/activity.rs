@@ -63,6 +63,14 @@ pub struct ServiceActivity {
     pub bypassed: u64,
     /// A real server began a connection.
     pub begun_by_server: u64,
+    /// A data connection of FTP began.
+    pub begun_by_ftp: u64,
+    /// A connection ended, of any of its destinations.
+    pub ended: u64,
+    /// Of these, those whose destination was removed while they were open.
+    pub ended_server_removed: u64,
+    /// A SYN was dropped because connection tracking still held an earlier connection from its port.
+    pub drops_old_conntrack: u64,
     /// Scheduling failed for another reason, and the packet was dropped.
     pub fatal: u64,
     /// Nanoseconds spent in the scheduler.
@@ -95,6 +103,36 @@ pub struct DestinationActivity {
     pub overloads: u64,
     /// Whether it is overloaded, if the kernel was seen to say so.
     pub overloaded: Option<bool>,
+    /// How its connections ended.
+    pub ends: Ends,
+}
+
+/// How the connections of a destination ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Closed by both sides.
+    pub closed: u64,
+    /// Reset by either side.
+    pub reset: u64,
+    /// The handshake was not completed.
+    pub half_open: u64,
+    /// Established, and without a packet for the timeout.
+    pub idle: u64,
+    /// The timeout of a protocol without connections.
+    pub expired: u64,
+    /// Killed by a defence, replaced by a new connection, or the destination was removed.
+    pub other: u64,
+}
+
+/// What befalls connections beside the scheduler, as far as this kernel shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// How they end.
+    pub ends: bool,
+    /// SYNs that meet the entry of an earlier connection.
+    pub reused_ports: bool,
+    /// Data connections of FTP.
+    pub ftp: bool,
 }
 
 /// By keys of the kernel's configuration, which root chooses: nobody gains by making them collide, and hashing them
@@ -108,6 +146,8 @@ pub struct Activity {
     pub probes: ProbeTotals,
     /// Whether overloads are seen by scheduling alone, so that nobody saw where one ended since.
     pub overload_by_scheduling: bool,
+    /// What befalls connections beside the scheduler and is counted.
+    pub watched: Watched,
     /// What each service's scheduler did. A service that nothing was asked of is not there.
     pub services: KeyMap<(Netns, ServiceKey), ServiceActivity>,
     /// What befell each destination. One that nothing befell is not there.

@@ -1,6 +1,8 @@
 //! What the scheduler decided, one connection at a time.
 
-use super::{Address, BegunBy, Change, DestinationKey, Name, Netns, Outcome, Protocol, ServiceKey};
+use super::{
+    Address, BegunBy, Change, DestinationKey, Drop, End, Name, Netns, Outcome, Protocol, ServiceKey,
+};
 
 /// What a packet asked for, which for a service by mark or on port 0 is not the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +92,10 @@ pub struct Lost {
     pub decisions: u64,
     /// Configuration changes and overload transitions.
     pub changes: u64,
+    /// Packets dropped before and after the scheduler.
+    pub drops: u64,
+    /// Ends of connections.
+    pub ends: u64,
     /// Lists of candidates of decisions that did arrive.
     pub candidates: u64,
 }
@@ -108,4 +114,20 @@ pub enum Traced {
     Decision(Box<Decision>),
     /// A change.
     Change(Change),
+    /// A packet that was dropped before or after the scheduler.
+    Drop(Drop),
+    /// The end of a connection.
+    End(End),
+}
+
+impl Traced {
+    /// The namespace that it happened in.
+    pub fn netns(&self) -> Netns {
+        match self {
+            Self::Decision(decision) => decision.netns,
+            Self::Change(change) => change.netns,
+            Self::Drop(drop) => drop.connection.netns,
+            Self::End(end) => end.connection.netns,
+        }
+    }
 }

@@ -63,6 +63,8 @@ table! {
     Accepted = "accepted", "handed on to this host";
     /// There was none, and the packet was sent on to where it was going.
     Bypassed = "bypassed";
+    /// The connection began without the scheduler.
+    Elsewhere = "elsewhere", "not scheduled";
 }
 
 table! {
@@ -74,6 +76,40 @@ table! {
     Data = "data", "a packet that is no SYN (sloppy_tcp or sloppy_sctp)";
     /// A packet within an ICMP message.
     Icmp = "icmp", "a packet within an ICMP message (schedule_icmp)";
+    /// A packet of a real server, of a protocol where it may begin.
+    Server = "server", "its real server";
+    /// A command of FTP, whose data connection it is.
+    Ftp = "ftp", "a command of FTP";
+}
+
+table! {
+    /// Why a packet was dropped before or after the scheduler.
+    DropReason;
+    /// A SYN came from a port of which connection tracking still holds an earlier connection.
+    OldConntrack = "old_conntrack", "connection tracking holds an earlier connection from this port";
+    /// The connection's destination was removed.
+    ServerRemoved = "server_removed", "its real server was removed";
+}
+
+table! {
+    /// How a connection ended, the first that fits.
+    How;
+    /// Killed by `drop_entry`.
+    Defence = "defence", "killed by drop_entry";
+    /// A new SYN took its place.
+    Replaced = "replaced", "replaced by a new connection from the same port";
+    /// Its destination was removed while it was open.
+    ServerRemoved = "server_removed", "its real server was removed";
+    /// The handshake was not completed: the server did not answer, or the client did not go on.
+    HalfOpen = "half_open", "half-open: no answer of the server, or none of the client";
+    /// By a reset of either side, a refused connection included.
+    Reset = "reset", "reset by either side";
+    /// Established, and without a packet for its timeout.
+    Idle = "idle", "idle: no packet for its timeout";
+    /// Any other end of TCP and SCTP.
+    Closed = "closed";
+    /// The timeout of a protocol without connections.
+    Expired = "expired";
 }
 
 table! {

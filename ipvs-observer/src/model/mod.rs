@@ -7,6 +7,7 @@ mod activity;
 mod address;
 mod before;
 mod change;
+mod connection;
 mod counters;
 mod decision;
 mod destination;
@@ -19,16 +20,19 @@ mod settings;
 mod snapshot;
 mod stats;
 
-pub use activity::{Activity, DestinationActivity, Durations, KeyMap, Netns, ProbeTotals, ServiceActivity};
+pub use activity::{
+    Activity, DestinationActivity, Durations, Ends, KeyMap, Netns, ProbeTotals, ServiceActivity, Watched,
+};
 pub use address::{Address, Family, Protocol};
 pub use before::{Before, Choice, Memory, Packet};
 pub use change::{Change, Changed, Remaining, Value};
+pub use connection::{Connection, Drop, End};
 pub use counters::{DumpCounters, OutputCounters};
 pub use decision::{Candidate, Candidates, Decision, DestinationState, Lost, Traced, Virtual};
 pub use destination::{Destination, DestinationKey, Forward, Tunnel, TunnelKind};
 pub use destinations::{DestinationName, Destinations};
 pub use entries::{Entries, Entry, EntryCounts, EntryState, ServiceEntries};
-pub use kinds::{Action, BegunBy, Outcome, Setting};
+pub use kinds::{Action, BegunBy, DropReason, How, Outcome, Setting};
 pub use name::Name;
 pub use service::{SchedulerFlags, Service, ServiceFlags, ServiceKey};
 pub use settings::{Forwarding, Settings};

@@ -2,7 +2,7 @@
 
 use super::{Points, event_time};
 use crate::{
-    line::Encoder,
+    line::{Encoder, Line},
     model::{Decision, DestinationState, Virtual},
 };
 
@@ -47,19 +47,8 @@ impl Points {
         if let Some(begun_by) = begun_by {
             line.string("begun_by", begun_by.name());
         }
-        if let Some(DestinationState {
-            key,
-            weight,
-            active,
-            inactive,
-            // No overloaded one is taken but by a template, and the reason says that.
-            overloaded: _,
-        }) = destination
-        {
-            line.string("destination", key)
-                .unsigned("weight", (*weight).into())
-                .unsigned("active", (*active).into())
-                .unsigned("inactive", (*inactive).into());
+        if let Some(destination) = destination {
+            destination_fields(&mut line, destination);
         }
         if let Some(ns) = *ns {
             line.unsigned("ns", ns);
@@ -67,4 +56,20 @@ impl Points {
         line.string("reason", reason);
         line.end(self.last_decision);
     }
+}
+
+/// A destination as it was at an event.
+pub(super) fn destination_fields(line: &mut Line<'_>, destination: &DestinationState) {
+    let DestinationState {
+        key,
+        weight,
+        active,
+        inactive,
+        // No overloaded one is taken but by a template, and the reason says that.
+        overloaded: _,
+    } = destination;
+    line.string("destination", key)
+        .unsigned("weight", (*weight).into())
+        .unsigned("active", (*active).into())
+        .unsigned("inactive", (*inactive).into());
 }

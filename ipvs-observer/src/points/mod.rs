@@ -9,6 +9,7 @@
 )]
 
 mod change;
+mod connection;
 mod decision;
 mod namespace;
 mod observer;
@@ -54,6 +55,8 @@ pub struct Points {
     observed: Vec<DestinationObservation>,
     last_change: u64,
     last_decision: u64,
+    last_drop: u64,
+    last_end: u64,
 }
 
 impl Points {
@@ -66,6 +69,8 @@ impl Points {
             observed: Vec::new(),
             last_change: 0,
             last_decision: 0,
+            last_drop: 0,
+            last_end: 0,
         }
     }
 
@@ -91,15 +96,16 @@ impl Points {
                     .observe(seen.activity, key, destinations, &mut self.observed)
             });
             let counted = entries.and_then(|entries| entries.service(key));
+            let watched = seen.map(|seen| seen.activity.watched);
             self.virtual_server(
                 encoder,
                 server,
                 destinations,
-                activity.as_ref(),
+                activity.as_ref().zip(watched),
                 counted,
                 timestamp,
             );
-            self.real_servers(encoder, key, destinations, seen.is_some(), entries, timestamp);
+            self.real_servers(encoder, key, destinations, watched, entries, timestamp);
         }
         if self.schema == Schema::Full {
             self.namespace(encoder, snapshot, entries, filtered, timestamp);

@@ -4,7 +4,7 @@ use super::{Points, Schema, family_tag, ip, telegraf_stats, virtual_tags};
 use crate::{
     correlate::DestinationObservation,
     line::Encoder,
-    model::{Destination, DestinationActivity, Entries, EntryCounts, ServiceKey},
+    model::{Destination, DestinationActivity, Ends, Entries, EntryCounts, ServiceKey, Watched},
 };
 
 impl Points {
@@ -13,7 +13,7 @@ impl Points {
         encoder: &mut Encoder,
         service: &ServiceKey,
         destinations: &[Destination],
-        seen: bool,
+        watched: Option<Watched>,
         entries: Option<&Entries>,
         timestamp: u64,
     ) {
@@ -60,10 +60,11 @@ impl Points {
                         picks_since: _,
                         overloads,
                         overloaded,
+                        ends,
                     },
                 pick_share,
                 weight_share,
-            }) = self.observed.get(place).filter(|_| seen)
+            }) = self.observed.get(place).filter(|_| watched.is_some())
             {
                 line.unsigned("picks", *picks).unsigned("overloads", *overloads);
                 if let Some(overloaded) = *overloaded {
@@ -74,6 +75,22 @@ impl Points {
                 }
                 if let Some(share) = *weight_share {
                     line.float("weight_share", share);
+                }
+                if watched.is_some_and(|watched| watched.ends) {
+                    let Ends {
+                        closed,
+                        reset,
+                        half_open,
+                        idle,
+                        expired,
+                        other,
+                    } = *ends;
+                    line.unsigned("ended_closed", closed)
+                        .unsigned("ended_reset", reset)
+                        .unsigned("ended_half_open", half_open)
+                        .unsigned("ended_idle", idle)
+                        .unsigned("ended_expired", expired)
+                        .unsigned("ended_other", other);
                 }
             }
             if let Some(EntryCounts {

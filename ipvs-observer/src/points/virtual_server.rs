@@ -3,7 +3,7 @@
 use super::{Points, Schema, telegraf_stats};
 use crate::{
     line::Encoder,
-    model::{Destination, Durations, ServiceActivity, ServiceEntries, VirtualServer},
+    model::{Destination, Durations, ServiceActivity, ServiceEntries, VirtualServer, Watched},
 };
 
 impl Points {
@@ -12,7 +12,7 @@ impl Points {
         encoder: &mut Encoder,
         server: &VirtualServer,
         destinations: &[Destination],
-        seen: Option<&ServiceActivity>,
+        seen: Option<(&ServiceActivity, Watched)>,
         counted: Option<&ServiceEntries>,
         timestamp: u64,
     ) {
@@ -53,19 +53,26 @@ impl Points {
                     .unsigned("real_servers_drained", drained as u64);
             }
         }
-        if let Some(ServiceActivity {
-            calls,
-            picks,
-            none,
-            template_hits,
-            refused,
-            accepted,
-            bypassed,
-            begun_by_server,
-            fatal,
-            ns_sum,
-            durations,
-        }) = seen
+        if let Some((
+            ServiceActivity {
+                calls,
+                picks,
+                none,
+                template_hits,
+                refused,
+                accepted,
+                bypassed,
+                begun_by_server,
+                begun_by_ftp,
+                ended,
+                ended_server_removed,
+                drops_old_conntrack,
+                fatal,
+                ns_sum,
+                durations,
+            },
+            watched,
+        )) = seen
         {
             line.unsigned("schedule_calls", *calls)
                 .unsigned("schedule_picks", *picks)
@@ -77,6 +84,16 @@ impl Points {
                 .unsigned("begun_by_server", *begun_by_server)
                 .unsigned("fatal", *fatal)
                 .unsigned("schedule_ns_sum", *ns_sum);
+            if watched.ftp {
+                line.unsigned("begun_by_ftp", *begun_by_ftp);
+            }
+            if watched.reused_ports {
+                line.unsigned("drops_old_conntrack", *drops_old_conntrack);
+            }
+            if watched.ends {
+                line.unsigned("ended", *ended)
+                    .unsigned("ended_server_removed", *ended_server_removed);
+            }
             if let Some(Durations { p50, p90, p99, max }) = *durations {
                 line.unsigned("schedule_ns_p50", p50)
                     .unsigned("schedule_ns_p90", p90)

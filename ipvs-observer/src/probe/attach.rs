@@ -1,4 +1,4 @@
-//! Which functions are probed, and the probes that hold.
+//! The probes that hold.
 
 use std::{collections::BTreeMap, mem, thread};
 
@@ -7,187 +7,15 @@ use ipvs_observer_common::{control, layout as features};
 
 use super::{
     availability::Availability,
+    functions::{
+        CONNECTION_FREED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, NO_DURATIONS, OVERLOAD, PROBES,
+        Probe, Programs, SCHEDULE, both,
+    },
     modules::{Incarnation, Modules},
     object::Object,
     reason::Reason,
 };
-
-/// A function of the kernel that is probed.
-pub(super) struct Probe {
-    pub(super) function: &'static str,
-    /// The programs at its entry and at its return.
-    programs: Programs,
-    /// The function that does the same on kernels without it.
-    instead: Option<(&'static str, Programs)>,
-    /// The features of the layout that the programs need to say anything.
-    needs: u32,
-    /// Whether kernels are known that do without the function and lack nothing by it.
-    optional: bool,
-    /// What is not known without it.
-    pub(super) consequence: &'static str,
-}
-
-#[derive(Clone, Copy)]
-struct Programs {
-    entry: Option<&'static str>,
-    returned: Option<&'static str>,
-}
-
-const fn both(entry: &'static str, returned: &'static str) -> Programs {
-    Programs {
-        entry: Some(entry),
-        returned: Some(returned),
-    }
-}
-
-const fn entry(entry: &'static str) -> Programs {
-    Programs {
-        entry: Some(entry),
-        returned: None,
-    }
-}
-
-const fn probe(function: &'static str, programs: Programs, needs: u32, consequence: &'static str) -> Probe {
-    Probe {
-        function,
-        programs,
-        instead: None,
-        needs,
-        optional: false,
-        consequence,
-    }
-}
-
-const NO_COUNTERS: &str = "no scheduling counters and no trace";
-const NO_REFUSALS: &str = "it is not counted what becomes of packets without a destination";
-const NO_WORDS: &str = "a trace lacks the scheduler's own words on why it gives nothing";
-const NO_OVERLOADS: &str = "overloads are seen by scheduling alone: that one ends, only at the next pick";
-const NO_CHANGES: &str = "configuration changes of this kind are not told";
-const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
-const NO_KEEPING: &str = "counters of a removed real server begin anew when it is added again";
-const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
-
-const OVERLOAD: &str = "ip_vs_dest_update_overload";
-const LEAVE: &str = "ip_vs_leave";
-const FREED: &str = "ip_vs_dest_free";
-const FREED_LATER: &str = "ip_vs_dest_rcu_free";
-
-/// The function whose return interprets what all others around the scheduler have seen.
-const SCHEDULE: Probe = probe(
-    "ip_vs_schedule",
-    both("schedule_entry", "schedule_return"),
-    0,
-    NO_COUNTERS,
-);
-
-/// Every other function that is probed by its own name. One that interprets another comes after it.
-const PROBES: [Probe; 14] = [
-    probe(
-        "ip_vs_check_template",
-        both("template_entry", "template_return"),
-        features::PERSISTENCE,
-        "template hits are counted as picks",
-    ),
-    probe(
-        LEAVE,
-        both("leave_entry", "leave_return"),
-        features::SERVICES,
-        NO_REFUSALS,
-    ),
-    probe(
-        "ip_vs_scheduler_err",
-        entry("scheduler_error"),
-        features::DECISIONS,
-        NO_WORDS,
-    ),
-    Probe {
-        optional: true,
-        ..probe(
-            OVERLOAD,
-            both("overload_entry", "overload_return"),
-            features::STATE,
-            NO_OVERLOADS,
-        )
-    },
-    probe(
-        "ip_vs_new_conn_out",
-        both("connection_out_entry", "connection_out_return"),
-        features::SERVICES,
-        "connections that real servers begin (SIP) are not counted",
-    ),
-    Probe {
-        optional: true,
-        // Where it frees at once, or where the compiler kept the function.
-        instead: Some((FREED, entry("destination_freed"))),
-        ..probe(
-            FREED_LATER,
-            entry("destination_freed_later"),
-            features::DESTINATIONS,
-            NO_KEEPING,
-        )
-    },
-    probe(
-        "__ip_vs_update_dest",
-        both("update_destination_entry", "update_destination_return"),
-        features::STATE,
-        "changes do not say what was before and what they change",
-    ),
-    probe(
-        "__ip_vs_del_dest",
-        entry("destination_gone"),
-        features::DESTINATIONS,
-        "counters of deleted real servers stay until the next gather, and deletions do not say what they leave behind",
-    ),
-    probe(
-        "ip_vs_add_dest",
-        both("add_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        "ip_vs_edit_dest",
-        both("edit_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        "ip_vs_del_dest",
-        both("delete_destination_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        "ip_vs_add_service",
-        both("add_service_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    probe(
-        "ip_vs_edit_service",
-        both("edit_service_entry", "change_return"),
-        features::CHANGES,
-        NO_CHANGES,
-    ),
-    Probe {
-        instead: Some((
-            "ip_vs_unlink_service",
-            both("delete_service_entry", "delete_service_return"),
-        )),
-        ..probe(
-            "__ip_vs_del_service",
-            both("delete_service_entry", "delete_service_return"),
-            features::SERVICES,
-            NO_FORGETTING,
-        )
-    },
-];
-
-/// Every function that is probed by its own name, the most important first.
-pub(super) fn probes() -> impl Iterator<Item = &'static Probe> {
-    const FIRST: &Probe = &SCHEDULE;
-    const OTHERS: &[Probe] = &PROBES;
-    std::iter::once(FIRST).chain(OTHERS)
-}
+use crate::model::Watched;
 
 /// Programs that have a second form, `…_told`, which sends what it decided. It is larger, and much longer to
 /// verify, so that only a trace loads it.
@@ -298,6 +126,16 @@ impl Attached {
     /// Whether the kernel has a function of its own for a destination that becomes overloaded.
     pub(super) fn tells_of_overload(&self) -> bool {
         self.links.contains_key(OVERLOAD)
+    }
+
+    /// What befalls connections beside the scheduler, as far as it is seen with these features.
+    pub(super) fn watches(&self, known: u32) -> Watched {
+        let holds = |function: &str| known & features::CONNECTIONS != 0 && self.links.contains_key(function);
+        Watched {
+            ends: holds(CONNECTION_FREED),
+            reused_ports: holds(EXPIRED_NOW),
+            ftp: holds(LISTENS),
+        }
     }
 
     /// How the programs are to go about it with the probes that hold and these features: a set of the constants of

@@ -136,6 +136,7 @@ fn feature(feature: u32) -> (&'static str, &'static str) {
         layout::PERSISTENCE => ("layout of persistence", "no template hits, no trace"),
         layout::STATE => ("layout of destination state", "no overloads, no trace"),
         layout::DECISIONS => ("layout of decisions", "no trace"),
+        layout::CONNECTIONS => ("layout of connections", "neither ends of connections nor drops"),
         layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
         layout::CONFIGURED => ("layout of settings", "changes do not say what they change"),
         layout::LEFT => (

@@ -1,8 +1,11 @@
 //! From the programs' keys to the model's.
 
-use ipvs_observer_common::key as kernel;
+use ipvs_observer_common::{
+    event::{DestinationState as KernelState, OVERLOADED},
+    key as kernel,
+};
 
-use crate::model::{Address, DestinationKey, Family, Netns, Protocol, ServiceKey};
+use crate::model::{Address, DestinationKey, DestinationState, Family, Netns, Protocol, ServiceKey};
 
 /// A service with its namespace.
 pub(super) fn service(key: &kernel::ServiceKey) -> (Netns, ServiceKey) {
@@ -27,6 +30,17 @@ pub(super) fn destination(family: u16, address: [u8; 16], port: u16) -> Destinat
     DestinationKey {
         address: Address::new(Family(family), address),
         port,
+    }
+}
+
+/// A destination as it was.
+pub(super) fn state(state: &KernelState, total: bool) -> DestinationState {
+    DestinationState {
+        key: destination(state.family, state.address, state.port),
+        weight: u32::try_from(state.weight).unwrap_or(0),
+        active: state.active,
+        inactive: inactive(state.active, state.other, total),
+        overloaded: state.flags & OVERLOADED != 0,
     }
 }
 

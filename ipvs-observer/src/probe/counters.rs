@@ -3,7 +3,11 @@
 use std::io;
 
 use ipvs_observer_common::{
-    counter::{DestinationCounters, Health, ServiceCounters},
+    counter::{
+        BEGUN_BY_FTP, Beside, DROPS_OLD_CONNTRACK, DestinationCounters, ENDED, ENDED_SERVER_REMOVED, Ends,
+        Health, ServiceCounters,
+    },
+    event,
     histogram::Histogram,
     key::{DestinationKey, ServiceKey},
     slot::{self, Owner},
@@ -15,7 +19,7 @@ use super::{
     mapped::Mapped,
     object::Object,
 };
-use crate::model::{Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
+use crate::model::{self, Activity, DestinationActivity, Lost, ProbeTotals, ServiceActivity};
 
 /// Slots of large arrays that are mapped at a time. A part of each begins with a page, which here has 4 KiB and
 /// elsewhere up to 64.
@@ -26,6 +30,7 @@ const _: () = {
     assert!((NEAR as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Owner<DestinationKey>>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<DestinationCounters>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR as usize * size_of::<Ends>()).is_multiple_of(LARGEST_PAGE));
 };
 
 /// Reads the counters, and remembers what the last reading found where differences are wanted.
@@ -34,6 +39,10 @@ pub(super) struct Counters {
     services: Slots<ServiceKey, ServiceCounters>,
     destinations: Slots<DestinationKey, DestinationCounters>,
     durations: Mapped<Histogram>,
+    /// What befell services beside their scheduler, by slot.
+    beside: Mapped<Beside>,
+    /// How connections of destinations ended, by slot.
+    ends: Mapped<Ends>,
     /// Durations as of the last reading, by the services' slots.
     known: Vec<Known>,
     /// Room for what was counted since.
@@ -72,6 +81,8 @@ impl Counters {
                 counters: Mapped::readable(ebpf, "DESTINATION_COUNTERS")?,
             },
             durations: Mapped::readable(ebpf, "DURATIONS")?,
+            beside: Mapped::readable(ebpf, "BESIDE_SCHEDULER")?,
+            ends: Mapped::readable(ebpf, "ENDS")?,
             known: Vec::new(),
             counted: Interval::default(),
         })
@@ -89,6 +100,7 @@ impl Counters {
     fn read_services(&mut self, given: u32, interval: u32, activity: &mut Activity) -> io::Result<()> {
         let (cpus, slots) = (self.cpus, &mut self.services);
         slots.reach(given, cpus)?;
+        self.beside.reach(given)?;
         if self.known.len() < given as usize {
             self.known.resize_with(given as usize, Known::default);
         }
@@ -119,6 +131,7 @@ impl Counters {
             } else {
                 None
             };
+            let beside = self.beside.read(slot).unwrap_or_default().what;
             activity.services.insert(
                 convert::service(&owner.key),
                 ServiceActivity {
@@ -130,6 +143,10 @@ impl Counters {
                     accepted: sum.accepted,
                     bypassed: sum.bypassed,
                     begun_by_server: sum.begun_by_server,
+                    begun_by_ftp: beside[BEGUN_BY_FTP],
+                    ended: beside[ENDED],
+                    ended_server_removed: beside[ENDED_SERVER_REMOVED],
+                    drops_old_conntrack: beside[DROPS_OLD_CONNTRACK],
                     fatal: sum.fatal,
                     ns_sum: sum.ns_sum,
                     durations,
@@ -140,11 +157,18 @@ impl Counters {
     }
 
     fn read_destinations(&mut self, given: u32, activity: &mut Activity) -> io::Result<()> {
-        let (cpus, slots, found) = (self.cpus, &mut self.destinations, &mut activity.destinations);
+        let Self {
+            cpus,
+            destinations: slots,
+            ends,
+            ..
+        } = self;
+        let (cpus, found) = (*cpus, &mut activity.destinations);
         found.truncate(given);
         for slot in 0..given {
             if slot.is_multiple_of(NEAR) {
                 slots.turn_to(slot, cpus)?;
+                ends.turn_to(slot, NEAR)?;
             }
             let sum = slots.owners.generation(slot).and_then(|generation| {
                 let mut sum = DestinationCounters::default();
@@ -166,6 +190,7 @@ impl Counters {
                 picks_since: 0,
                 overloads: sum.overloads,
                 overloaded: sum.overloaded(),
+                ends: how(&ends.read(slot).unwrap_or_default()),
             };
             found.update(slot, sum.generation, now, || {
                 let owner = slots
@@ -182,6 +207,22 @@ impl Counters {
             });
         }
         Ok(())
+    }
+}
+
+/// How connections ended, by its words in a measurement.
+fn how(ends: &Ends) -> model::Ends {
+    let how = |how: u32| ends.how[how as usize];
+    model::Ends {
+        closed: how(event::HOW_CLOSED),
+        reset: how(event::HOW_RESET),
+        half_open: how(event::HOW_HALF_OPEN),
+        idle: how(event::HOW_IDLE),
+        expired: how(event::HOW_EXPIRED),
+        other: [event::HOW_DEFENCE, event::HOW_REPLACED, event::HOW_SERVER_REMOVED]
+            .map(how)
+            .iter()
+            .sum(),
     }
 }
 
@@ -232,11 +273,17 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
         returns: health.returns,
         unpaired: health.orphans + health.abandoned,
         durations_lost: object.since_attached(&health, |health| health.durations_lost),
-        events: health.decisions + health.changes + health.candidates,
-        events_lost: health.decisions_lost + health.changes_lost + health.candidates_lost,
+        events: health.decisions + health.changes + health.drops + health.ends + health.candidates,
+        events_lost: health.decisions_lost
+            + health.changes_lost
+            + health.drops_lost
+            + health.ends_lost
+            + health.candidates_lost,
         lost: Lost {
             decisions: health.decisions_lost + decisions_skipped,
             changes: health.changes_lost,
+            drops: health.drops_lost,
+            ends: health.ends_lost,
             candidates: health.candidates_lost,
         },
         decisions_skipped,

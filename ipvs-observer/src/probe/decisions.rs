@@ -11,7 +11,7 @@ use super::{
     btf::Source,
     changes,
     clock::Clock,
-    convert,
+    connections, convert,
     events::Event,
     memory::{Memories, Seen},
 };
@@ -46,6 +46,7 @@ impl Decisions {
     pub(super) fn told(&mut self, event: Event, clock: Clock) -> Option<(Traced, Option<Before>)> {
         match event {
             Event::Change(told) => changes::change(&told, clock).map(|change| (Traced::Change(change), None)),
+            Event::Connection(told) => connections::befell(&told, clock).map(|befell| (befell, None)),
             Event::Candidates(header, list) => {
                 self.keep(header, list);
                 None
@@ -90,7 +91,7 @@ impl Decisions {
             list: seen
                 .list
                 .iter()
-                .map(|candidate| state(candidate, total_connections))
+                .map(|candidate| convert::state(candidate, total_connections))
                 .collect(),
             more: seen.header.all.saturating_sub(seen.header.count),
             total_connections,
@@ -113,7 +114,7 @@ impl Decisions {
 
 fn decision(told: &KernelDecision, clock: Clock) -> Decision {
     let (netns, service) = convert::service(&told.service);
-    let destination = (told.destination.family != 0).then(|| state(&told.destination, total(told)));
+    let destination = (told.destination.family != 0).then(|| convert::state(&told.destination, total(told)));
     let scheduler = Name::from_bytes(&told.scheduler);
     let (outcome, reason) = reason(told, destination.as_ref(), scheduler.as_str());
     Decision {
@@ -145,17 +146,6 @@ fn decision(told: &KernelDecision, clock: Clock) -> Decision {
 /// Whether this kernel counts all connections of a destination.
 fn total(told: &KernelDecision) -> bool {
     told.flags & event::TOTAL_CONNECTIONS != 0
-}
-
-/// A destination as it was.
-fn state(state: &KernelState, total: bool) -> DestinationState {
-    DestinationState {
-        key: convert::destination(state.family, state.address, state.port),
-        weight: u32::try_from(state.weight).unwrap_or(0),
-        active: state.active,
-        inactive: convert::inactive(state.active, state.other, total),
-        overloaded: state.flags & event::OVERLOADED != 0,
-    }
 }
 
 /// What became of the packet, and why. Of one without a destination, the function after the scheduler decides.

@@ -7,7 +7,8 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use ipvs_observer_common::event::{
-    self, CandidatesHeader, Decision, DestinationChange, DestinationState, MOST_CANDIDATES, ServiceChange,
+    self, CandidatesHeader, ConnectionEvent, Decision, DestinationChange, DestinationState, MOST_CANDIDATES,
+    ServiceChange,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -23,6 +24,8 @@ pub(super) struct Events {
 pub(super) enum Event {
     /// A configuration change.
     Change(KernelChange),
+    /// What befell a connection beside the scheduler.
+    Connection(ConnectionEvent),
     /// A scheduling decision.
     Decision(Box<Decision>),
     /// What the scheduler had before it, ahead of the decision.
@@ -78,6 +81,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Event> {
         event::DESTINATION_CHANGE => {
             whole(record).map(|change| Event::Change(KernelChange::Destination(Box::new(change))))
         }
+        event::DROP | event::END | event::ELSEWHERE => whole(record).map(Event::Connection),
         event::DECISION => whole(record).map(|decision| Event::Decision(Box::new(decision))),
         event::CANDIDATES => {
             let header: CandidatesHeader = whole(record)?;

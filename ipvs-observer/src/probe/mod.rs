@@ -12,11 +12,13 @@ mod availability;
 mod btf;
 mod changes;
 mod clock;
+mod connections;
 mod convert;
 mod counters;
 mod decisions;
 mod diagnostics;
 mod events;
+mod functions;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -26,19 +28,21 @@ mod memory;
 mod modules;
 mod object;
 mod reason;
+mod tell;
 
 use std::{io, path::PathBuf, thread, time::Duration};
 
 use ipvs_observer_common::{
-    control::{self, Control, NAMESPACES},
+    control::{Control, NAMESPACES},
     layout::{self, Layout},
 };
 
 pub use availability::{Availability, Need};
 pub use object::Sizes;
 pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
+pub use tell::Tell;
 
-use crate::model::{Activity, Before, Netns, Traced};
+use crate::model::{Activity, Before, Netns, Traced, Watched};
 use attach::Attached;
 use availability::NOTHING;
 use btf::{Lack, Source};
@@ -78,28 +82,6 @@ pub struct ProbeSettings {
     pub tell: Tell,
 }
 
-/// What leaves the kernel as it happens, beside the counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tell {
-    /// Configuration changes.
-    #[default]
-    Changes,
-    /// And every scheduling decision.
-    Decisions,
-    /// And what the scheduler had before it at each.
-    Candidates,
-}
-
-impl Tell {
-    fn events(self) -> u32 {
-        match self {
-            Self::Changes => control::CHANGES,
-            Self::Decisions => control::CHANGES | control::DECISIONS,
-            Self::Candidates => control::CHANGES | control::DECISIONS | control::CANDIDATES,
-        }
-    }
-}
-
 /// What came or went since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
@@ -116,6 +98,7 @@ pub struct Probes {
     mode: ProbeMode,
     source: Source,
     sizes: Sizes,
+    tell: Tell,
     control: Control,
     modules: Modules,
     /// The incarnation of `ip_vs` that the layout was read for.
@@ -148,6 +131,7 @@ impl Probes {
             mode: settings.mode,
             source: Source::new(settings.btf.as_deref()),
             sizes: settings.sizes,
+            tell: settings.tell,
             control,
             modules: Modules::default(),
             known: None,
@@ -159,7 +143,7 @@ impl Probes {
             counters: None,
             events: None,
             decisions: Decisions::new(Source::new(settings.btf.as_deref())),
-            attached: Attached::new(settings.tell > Tell::Changes),
+            attached: Attached::new(settings.tell.has(Tell::DECISIONS)),
             availability: Availability::default(),
         };
         probes.refresh();
@@ -196,9 +180,22 @@ impl Probes {
         self.has(layout::SERVICES)
     }
 
-    /// Whether decisions can be told of: this kernel has what they are made of, and the scheduler is watched.
-    pub fn tell_decisions(&self) -> bool {
-        self.has(layout::DECISIONS) && self.attached.watches_scheduling()
+    /// Whether all that is to leave the kernel can: it has what that is made of, and it is watched.
+    pub fn can_tell(&self) -> bool {
+        let watched = self
+            .object
+            .as_ref()
+            .map_or_else(Watched::default, |object| self.attached.watches(object.features));
+        [
+            (
+                Tell::DECISIONS,
+                self.has(layout::DECISIONS) && self.attached.watches_scheduling(),
+            ),
+            (Tell::CHANGES, self.has(layout::CHANGES)),
+            (Tell::ENDS, watched.ends),
+        ]
+        .into_iter()
+        .all(|(kind, can)| can || !self.tell.has(kind))
     }
 
     fn has(&self, feature: u32) -> bool {
@@ -286,6 +283,7 @@ impl Probes {
         };
         activity.probes = counters::account(object);
         activity.overload_by_scheduling = !self.attached.tells_of_overload();
+        activity.watched = self.attached.watches(object.features);
         // The interval ends for the programs first: what comes after belongs to the next.
         let ended = self.control.interval;
         self.control.interval = ended.wrapping_add(1);
@@ -385,7 +383,7 @@ impl Probes {
 
     fn nothing_works(&mut self, need: &str, reason: &Reason) {
         self.availability.missed(need, NOTHING, reason);
-        for probe in attach::probes() {
+        for probe in functions::probes() {
             self.availability
                 .missed(probe.function, probe.consequence, reason);
         }

@@ -39,8 +39,8 @@ pub struct Sizes {
 }
 
 impl Default for Sizes {
-    /// As many as the largest tables in use have. A service takes 1.5 KiB and 88 bytes for each CPU, a
-    /// destination 0.2 KiB and 32 bytes for each CPU.
+    /// As many as the largest tables in use have. A service takes 1.6 KiB and 112 bytes for each CPU, a
+    /// destination 0.3 KiB and 32 bytes for each CPU.
     fn default() -> Self {
         Self {
             services: 4096,
@@ -114,6 +114,8 @@ impl Object {
             }
             loader
                 .map_max_entries("DURATIONS", slot::in_runs(services))
+                .map_max_entries("BESIDE_SCHEDULER", slot::in_runs(services))
+                .map_max_entries("ENDS", slot::in_runs(destinations))
                 .map_max_entries("REMOVED", destinations.div_ceil(REMOVED))
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());
         }

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use super::{service::wanted, shared::Services};
-use crate::model::{Address, DestinationKey, ServiceKey, Traced};
+use crate::model::{Address, DestinationKey, DestinationState, Drop, End, ServiceKey, Traced};
 
 /// An address, or one with a port: with IPv6 in brackets, as both are shown together.
 fn endpoint(text: &str) -> Option<(IpAddr, Option<u16>)> {
@@ -136,12 +136,13 @@ impl Filter {
         match event {
             Traced::Decision(decision) => {
                 self.wants_service(&decision.service)
-                    && (self.clients.is_empty()
-                        || self
-                            .clients
-                            .iter()
-                            .any(|net| net.has(&decision.client, decision.client_port)))
-                    && self.wants_destination(decision.destination.as_ref().map(|state| &state.key))
+                    && self.wants_client(&decision.client, decision.client_port)
+                    && self.wants_state(decision.destination.as_ref())
+            }
+            Traced::Drop(Drop { connection, .. }) | Traced::End(End { connection, .. }) => {
+                self.wants_service(&connection.service)
+                    && self.wants_client(&connection.client, connection.client_port)
+                    && self.wants_state(connection.destination.as_ref())
             }
             Traced::Change(change) => {
                 self.clients.is_empty()
@@ -153,6 +154,14 @@ impl Filter {
 
     fn wants_service(&self, key: &ServiceKey) -> bool {
         wanted(&self.services.specs, key)
+    }
+
+    fn wants_client(&self, client: &Address, port: u16) -> bool {
+        self.clients.is_empty() || self.clients.iter().any(|net| net.has(client, port))
+    }
+
+    fn wants_state(&self, state: Option<&DestinationState>) -> bool {
+        self.wants_destination(state.map(|state| &state.key))
     }
 
     fn wants_destination(&self, key: Option<&DestinationKey>) -> bool {

@@ -1,6 +1,6 @@
 //! The settings of `trace`.
 
-use std::time::Duration;
+use std::{ops::BitOr, time::Duration};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
@@ -9,7 +9,7 @@ use super::{
     shared::{Namespaces, Probing, Writing, named},
     values::{count, duration, size},
 };
-use crate::probe::Sizes;
+use crate::probe::{Sizes, Tell};
 
 /// What `trace` does.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +17,13 @@ pub struct Trace {
     /// How events look: for people, one JSON object a line, or line protocol
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = named::<TraceFormat>())]
     pub format: TraceFormat,
+
+    /// Which kinds of events: decisions, changes, drops and ends of connections; repeatable
+    #[arg(
+        long, value_name = "KIND", value_delimiter = ',', default_value = "decisions,changes,drops",
+        value_parser = named::<Kind>()
+    )]
+    only: Vec<Kind>,
 
     /// Add what the scheduler had before it at each decision, with the cost that its own rule computes
     #[arg(long, value_parser = BoolishValueParser::new())]
@@ -30,7 +37,7 @@ pub struct Trace {
     #[command(flatten)]
     pub namespaces: Namespaces,
 
-    /// End after so many decisions and changes
+    /// End after so many events
     #[arg(
         long, value_name = "N", value_parser = |text: &str| count(text, "nothing would be shown"),
         allow_hyphen_values = true
@@ -58,6 +65,33 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// What is to leave the kernel.
+    pub fn tell(&self) -> Tell {
+        let kinds = self.only.iter().map(|kind| match kind {
+            Kind::Decisions => Tell::DECISIONS,
+            Kind::Changes => Tell::CHANGES,
+            Kind::Drops => Tell::DROPS,
+            Kind::Ends => Tell::ENDS,
+        });
+        let candidates = self.explain.then_some(Tell::CANDIDATES);
+        kinds.chain(candidates).fold(Tell::NOTHING, BitOr::bitor)
+    }
+
+    /// Why nothing could ever match, if nothing could.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let has = |kind| self.only.contains(&kind);
+        if self.explain && !has(Kind::Decisions) {
+            return Some(
+                "--explain shows the candidates of decisions, and --only leaves decisions out; add decisions to --only, \
+                 or leave --explain away",
+            );
+        }
+        (!self.filter.clients.is_empty() && self.only == [Kind::Changes]).then_some(
+            "--client matches no change, and --only asks for changes alone, so nothing would be shown; leave one of \
+             them away",
+        )
+    }
+
     /// How large the probes' maps are.
     pub fn sizes(&self) -> Sizes {
         Sizes {
@@ -65,6 +99,19 @@ impl Trace {
             ..self.probing.sizes()
         }
     }
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Scheduling decisions, and connections that began without the scheduler.
+    Decisions,
+    /// Configuration changes and overload transitions.
+    Changes,
+    /// Packets dropped before and after the scheduler.
+    Drops,
+    /// Ends of connections.
+    Ends,
 }
 
 /// How the events of `trace` look.

@@ -2,6 +2,7 @@
 //! says that there is none.
 
 mod change;
+mod connection;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -203,6 +204,8 @@ struct LostObject {
     netns: Option<Value>,
     decisions: u64,
     changes: u64,
+    drops: u64,
+    ends: u64,
     candidates: u64,
 }
 
@@ -212,6 +215,8 @@ impl Json {
         match event {
             Traced::Decision(decision) => line(&decision_object(decision, name), out),
             Traced::Change(change) => line(&change::object(change, name), out),
+            Traced::Drop(drop) => line(&connection::dropped(drop, name), out),
+            Traced::End(end) => line(&connection::ended(end, name), out),
         }
     }
 
@@ -221,6 +226,8 @@ impl Json {
         let Lost {
             decisions,
             changes,
+            drops,
+            ends,
             candidates,
         } = *lost;
         line(
@@ -230,6 +237,8 @@ impl Json {
                 netns: netns.map(|(netns, name)| namespace(netns, name)),
                 decisions,
                 changes,
+                drops,
+                ends,
                 candidates,
             },
             out,

@@ -1,4 +1,4 @@
-//! How decisions and changes look: to a person in a hurry, and to a program.
+//! How events look: to a person in a hurry, and to a program.
 //!
 //! Owns: the text and JSON of a trace, and the clock of people. Refuses to know: where events come from, and which are
 //! wanted. The line protocol of a trace is a measurement like others, in [`crate::points`].
@@ -13,17 +13,30 @@ pub use text::Text;
 
 use crate::{log::counted, model::Lost};
 
+/// So many of something that many traces have none of, to be added to a list.
+pub fn if_any(count: u64, what: &str) -> String {
+    if count == 0 {
+        String::new()
+    } else {
+        format!(", {}", counted(count, what))
+    }
+}
+
 /// What was lost, in words.
 pub fn lost_words(lost: &Lost) -> String {
     let Lost {
         decisions,
         changes,
+        drops,
+        ends,
         candidates,
     } = *lost;
     format!(
-        "{}, {}, {} of candidates",
+        "{}, {}{}{}, {} of candidates",
         counted(decisions, "decision"),
         counted(changes, "change"),
+        if_any(drops, "drop"),
+        if_any(ends, "end"),
         counted(candidates, "list")
     )
 }

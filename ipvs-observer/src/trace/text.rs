@@ -4,8 +4,8 @@ use std::{borrow::Cow, io::Write, net::SocketAddr};
 
 use super::{LocalClock, lost_words};
 use crate::model::{
-    Action, BegunBy, Candidate, Candidates, Change, Decision, DestinationState, Lost, Outcome, ServiceKey,
-    Traced, Virtual,
+    Action, Address, BegunBy, Candidate, Candidates, Change, Connection, Decision, DestinationState, Drop,
+    End, Lost, Outcome, ServiceKey, Traced, Virtual,
 };
 
 /// Writes events as text. Columns widen as wider values come, and stay so.
@@ -47,6 +47,19 @@ impl Text {
         match event {
             Traced::Decision(decision) => self.decision(decision, netns, out),
             Traced::Change(change) => self.change(change, netns, out),
+            Traced::Drop(Drop { connection, reason }) => {
+                let words = format!("dropped: {}", reason.words());
+                self.connection("drop", connection, netns, Color::Bad, &words, out);
+            }
+            Traced::End(End {
+                connection,
+                how,
+                state,
+            }) => {
+                let state = state.map(|state| format!(" ({state})")).unwrap_or_default();
+                let words = format!("ended: {}{state}", how.words());
+                self.connection("end", connection, netns, Color::Note, &words, out);
+            }
         }
     }
 
@@ -89,8 +102,28 @@ impl Text {
         let remarks = remarks(service, r#virtual, *begun_by);
         let service = pad(&mut self.service, &service.to_string());
         let scheduler = pad(&mut self.scheduler, scheduler.as_str());
-        let client = SocketAddr::new(client.ip(), *client_port).to_string();
-        let client = pad(&mut self.client, &client);
+        let path = self.path(*client, *client_port, destination.as_ref());
+        let took = ns.map_or_else(|| "-".to_owned(), duration);
+        let color = match outcome {
+            Outcome::Scheduled => Color::Good,
+            Outcome::None | Outcome::Overloaded | Outcome::Fatal => Color::Bad,
+            Outcome::Template | Outcome::Accepted | Outcome::Bypassed | Outcome::Elsewhere => Color::Note,
+        };
+        let colon = if reason.is_empty() { "" } else { ": " };
+        let words = format!("{}{colon}{reason}{remarks}", outcome.words());
+        let words = self.paint(color, &words);
+        put(
+            out,
+            format_args!("{service}  {scheduler}  {path}  {took:>8}  {words}\n"),
+        );
+        if let Some(candidates) = candidates {
+            self.candidates(candidates, out);
+        }
+    }
+
+    /// From which client to which destination, with the state of that.
+    fn path(&mut self, client: Address, port: u16, destination: Option<&DestinationState>) -> String {
+        let client = pad(&mut self.client, &SocketAddr::new(client.ip(), port).to_string());
         let (taken, state) = match destination {
             None => ("-".to_owned(), format!("{:20}", "")),
             Some(DestinationState {
@@ -106,23 +139,39 @@ impl Text {
                 (key.to_string(), format!("{weight:<6} {active:<6} {inactive:<6}"))
             }
         };
-        let taken = pad(&mut self.destination, &taken);
-        let took = ns.map_or_else(|| "-".to_owned(), duration);
-        let color = match outcome {
-            Outcome::Scheduled => Color::Good,
-            Outcome::None | Outcome::Overloaded | Outcome::Fatal => Color::Bad,
-            Outcome::Template | Outcome::Accepted | Outcome::Bypassed => Color::Note,
-        };
-        let colon = if reason.is_empty() { "" } else { ": " };
-        let words = format!("{}{colon}{reason}{remarks}", outcome.words());
+        format!("{client} -> {}  {state}", pad(&mut self.destination, &taken))
+    }
+
+    /// What befell a connection, in the columns of decisions.
+    fn connection(
+        &mut self,
+        kind: &str,
+        connection: &Connection,
+        name: Option<&str>,
+        color: Color,
+        words: &str,
+        out: &mut Vec<u8>,
+    ) {
+        let Connection {
+            time,
+            // By its name, where that is to be shown.
+            netns: _,
+            service,
+            client,
+            client_port,
+            r#virtual,
+            destination,
+        } = connection;
+        self.begin(*time, name, out);
+        let words = format!("{words}{}", remarks(service, r#virtual, None));
+        let service = pad(&mut self.service, &service.to_string());
+        let kind = pad(&mut self.scheduler, kind);
+        let path = self.path(*client, *client_port, destination.as_ref());
         let words = self.paint(color, &words);
         put(
             out,
-            format_args!("{service}  {scheduler}  {client} -> {taken}  {state}  {took:>8}  {words}\n"),
+            format_args!("{service}  {kind}  {path}  {:>8}  {words}\n", "-"),
         );
-        if let Some(candidates) = candidates {
-            self.candidates(candidates, out);
-        }
     }
 
     fn candidates(&self, candidates: &Candidates, out: &mut Vec<u8>) {

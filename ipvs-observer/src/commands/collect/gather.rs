@@ -51,7 +51,7 @@ impl Gatherer {
                 btf: settings.probing.btf.clone(),
                 sizes: settings.probing.sizes(),
                 namespaces: namespaces.iter().map(Namespace::netns).collect(),
-                tell: Tell::Changes,
+                tell: Tell::CHANGES,
             })
         });
         let gatherer = Self {

@@ -40,6 +40,8 @@ impl Shape {
             (Self::Json(json), event) => json.event(event, name, out),
             (Self::Line(line), Traced::Decision(decision)) => line.0.decision(&mut line.1, decision),
             (Self::Line(line), Traced::Change(change)) => line.0.changes(&mut line.1, [change]),
+            (Self::Line(line), Traced::Drop(drop)) => line.0.dropped(&mut line.1, drop),
+            (Self::Line(line), Traced::End(end)) => line.0.ended(&mut line.1, end),
         }
     }
 

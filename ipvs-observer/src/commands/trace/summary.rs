@@ -3,7 +3,7 @@
 use crate::{
     log::{self, counted},
     model::Lost,
-    trace::lost_words,
+    trace::{if_any, lost_words},
 };
 
 /// What mends a loss for want of room.
@@ -14,15 +14,17 @@ const WIDER: &str = "; a larger --ring or a narrower filter loses less";
 pub(super) struct Summary {
     pub(super) decisions: u64,
     pub(super) changes: u64,
+    pub(super) drops: u64,
+    pub(super) ends: u64,
     pub(super) lost: Lost,
     /// Decisions among the lost that the kernel ran no probe for.
     pub(super) skipped: u64,
 }
 
 impl Summary {
-    /// Decisions and changes.
+    /// Events of all kinds.
     pub(super) fn shown(&self) -> u64 {
-        self.decisions + self.changes
+        self.decisions + self.changes + self.drops + self.ends
     }
 
     /// Says it, with the lines that the outputs dropped.
@@ -30,6 +32,8 @@ impl Summary {
         let Summary {
             decisions,
             changes,
+            drops,
+            ends,
             lost,
             skipped,
         } = self;
@@ -41,9 +45,11 @@ impl Summary {
                 log::Level::Warning
             },
             &format!(
-                "{} and {} shown; lost: {}, {}{}",
+                "{} and {}{}{} shown; lost: {}, {}{}",
                 counted(*decisions, "decision"),
                 counted(*changes, "change"),
+                if_any(*drops, "drop"),
+                if_any(*ends, "end"),
                 lost_words(lost),
                 counted(dropped, "line"),
                 match (whole, *skipped) {

@@ -12,11 +12,11 @@ use crate::{
     health,
     leave::Held,
     log,
-    model::{Activity, Lost, Netns, Traced},
+    model::{Activity, Lost, Traced},
     module,
     output::{Outputs, Target},
     privilege::{self, Privileges},
-    probe::{Outlook, ProbeMode, ProbeSettings, Probes, Tell},
+    probe::{Outlook, ProbeMode, ProbeSettings, Probes},
     settings::{self, Filter},
     trace::LocalClock,
 };
@@ -70,11 +70,7 @@ impl Tracer {
                 btf: settings.probing.btf.clone(),
                 sizes: settings.sizes(),
                 namespaces: namespaces.observed(),
-                tell: if settings.explain {
-                    Tell::Candidates
-                } else {
-                    Tell::Decisions
-                },
+                tell: settings.tell(),
             })
         });
         let color = settings.writing.outputs == [Target::Stdout] && io::stdout().is_terminal();
@@ -162,13 +158,15 @@ impl Tracer {
         let any = probes.events(|event, before| {
             let event = explainer.explain(event, before);
             let full = count.is_some_and(|count| summary.shown() >= count);
-            let netns = netns(&event);
+            let netns = event.netns();
             if full || !namespaces.has(netns) || !filter.wants(&event) {
                 return;
             }
             match &event {
                 Traced::Decision(_) => summary.decisions += 1,
                 Traced::Change(_) => summary.changes += 1,
+                Traced::Drop(_) => summary.drops += 1,
+                Traced::End(_) => summary.ends += 1,
             }
             shape.event(&event, namespaces.name(netns), &mut text);
         });
@@ -234,8 +232,8 @@ impl Tracer {
         }
         let lack = health::lack(self.probes.availability());
         anyhow::ensure!(
-            self.probes.tell_decisions(),
-            "decisions cannot be traced here: {lack}"
+            self.probes.can_tell(),
+            "what is asked for cannot be traced here: {lack}"
         );
         let standing = Standing::Attached(lack);
         if let Standing::Attached(lack) = &standing
@@ -273,6 +271,8 @@ impl Tracer {
         let new = Lost {
             decisions: since(lost.decisions, self.told.decisions),
             changes: since(lost.changes, self.told.changes),
+            drops: since(lost.drops, self.told.drops),
+            ends: since(lost.ends, self.told.ends),
             candidates: since(lost.candidates, self.told.candidates),
         };
         self.told = lost;
@@ -284,16 +284,11 @@ impl Tracer {
         }
         self.summary.lost.decisions += new.decisions;
         self.summary.lost.changes += new.changes;
+        self.summary.lost.drops += new.drops;
+        self.summary.lost.ends += new.ends;
         self.summary.lost.candidates += new.candidates;
         let mut text = Vec::new();
         self.shape.lost(&new, self.namespaces.only(), &mut text);
         self.shape.send(text, outputs);
-    }
-}
-
-fn netns(event: &Traced) -> Netns {
-    match event {
-        Traced::Decision(decision) => decision.netns,
-        Traced::Change(change) => change.netns,
     }
 }

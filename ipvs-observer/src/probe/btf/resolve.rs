@@ -124,6 +124,7 @@ fn switch_off_what_rests_on_another(layout: &mut Layout) {
         (features::CHANGES, features::SERVICES),
         (features::CONFIGURED, features::DECISIONS | features::CHANGES),
         (features::LEFT, features::STATE | features::CHANGES),
+        (features::CONNECTIONS, features::DECISIONS),
     ];
     for (feature, base) in rests {
         if layout.features & base != base {

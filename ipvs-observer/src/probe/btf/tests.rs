@@ -26,7 +26,8 @@ const ALL: u32 = features::SERVICES
     | features::CANDIDATES
     | features::CHANGES
     | features::CONFIGURED
-    | features::LEFT;
+    | features::LEFT
+    | features::CONNECTIONS;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/btf")
@@ -140,8 +141,12 @@ fn a_missing_member_switches_off_its_feature_and_what_rests_on_it_and_nothing_el
     assert_eq!(resolved.lacks.len(), 1);
     assert_eq!(resolved.lacks[0].feature, features::STATE);
     assert_eq!(resolved.lacks[0].member, "ip_vs_dest.weight");
-    let off =
-        features::STATE | features::DECISIONS | features::CANDIDATES | features::CONFIGURED | features::LEFT;
+    let off = features::STATE
+        | features::DECISIONS
+        | features::CANDIDATES
+        | features::CONFIGURED
+        | features::LEFT
+        | features::CONNECTIONS;
     assert_eq!(resolved.layout.features & ALL, ALL & !off);
 }
 

@@ -52,7 +52,7 @@ fn at(address: &str) -> SocketAddrV4 {
 
 #[test]
 fn what_is_for_other_ports_beside_an_ftp_service_is_handed_on_and_not_refused() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     let Some(mut watch) = Watch::whole() else { return };
@@ -81,7 +81,7 @@ fn what_is_for_other_ports_beside_an_ftp_service_is_handed_on_and_not_refused() 
 
 #[test]
 fn a_bypassed_packet_is_told_and_counted_as_that() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     let Some(mut watch) = Watch::whole() else { return };
@@ -128,7 +128,7 @@ fn a_bypassed_packet_is_told_and_counted_as_that() {
 
 #[test]
 fn a_service_without_a_scheduler_asks_nobody_and_refuses() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     let Some(mut watch) = Watch::whole() else { return };
@@ -147,7 +147,7 @@ fn a_service_without_a_scheduler_asks_nobody_and_refuses() {
 
 #[test]
 fn what_began_a_connection_is_told() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     let settings = [
@@ -192,7 +192,7 @@ fn what_began_a_connection_is_told() {
 
 #[test]
 fn what_a_client_asked_for_is_told_also_where_it_is_not_the_service() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     assert!(modprobe("ip_vs_rr"));

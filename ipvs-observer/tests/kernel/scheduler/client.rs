@@ -1,5 +1,5 @@
-//! A client on another machine: a network namespace of its own behind a pair of links, so that packets come in
-//! from outside and are scheduled in softirq.
+//! A client on another machine, and a real server on a third: each a network namespace of its own behind a pair of
+//! links, so that packets come in from outside and are scheduled in softirq.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
@@ -22,7 +22,23 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Does something as the client.
 pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static CLIENT: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
-    let client = CLIENT.get_or_init(|| Mutex::new(start()));
+    on(&CLIENT, "client0", 7, work)
+}
+
+/// Does something as the real server, which is 10.6.0.2.
+pub fn run_server<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static SERVER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    on(&SERVER, "server0", 6, work)
+}
+
+/// Does something on a machine with such a link and a network 10.`net`.0.0/16, which is set up at the first time.
+fn on<T: Send + 'static>(
+    machine: &OnceLock<Mutex<Sender<Job>>>,
+    link: &'static str,
+    net: u8,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let client = machine.get_or_init(|| Mutex::new(start(link, net)));
     let (sender, receiver) = mpsc::channel();
     let job: Job = Box::new(move || drop(sender.send(catch_unwind(AssertUnwindSafe(work)))));
     let client = client.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +47,7 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-fn start() -> Sender<Job> {
+fn start(link: &'static str, net: u8) -> Sender<Job> {
     let (jobs, inbox) = mpsc::channel::<Job>();
     let (here, there) = (mpsc::channel(), mpsc::channel());
     thread::spawn(move || {
@@ -39,11 +55,11 @@ fn start() -> Sender<Job> {
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may");
         here.0.send(gettid()).expect("the test waits");
         there.1.recv().expect("the links are there");
-        shell(
-            "ip link set lo up; ip link set client0 up
-             ip addr add 10.7.0.2/16 dev client0; ip -6 addr add fd00:7::2/64 dev client0 nodad
-             ip route add default via 10.7.0.1; ip -6 route add default via fd00:7::1",
-        );
+        shell(&format!(
+            "ip link set lo up; ip link set {link} up
+             ip addr add 10.{net}.0.2/16 dev {link}; ip -6 addr add fd00:{net}::2/64 dev {link} nodad
+             ip route add default via 10.{net}.0.1; ip -6 route add default via fd00:{net}::1",
+        ));
         here.0.send(gettid()).expect("the test waits");
         for job in inbox {
             job();
@@ -51,10 +67,10 @@ fn start() -> Sender<Job> {
     });
     let thread = here.1.recv().expect("a thread").as_raw_nonzero();
     shell(&format!(
-        "ip link del director0 2>/dev/null || :
-         ip link add director0 type veth peer name client0
-         ip link set client0 netns {thread}; ip link set director0 up
-         ip addr add 10.7.0.1/16 dev director0; ip -6 addr add fd00:7::1/64 dev director0 nodad
+        "ip link del to-{link} 2>/dev/null || :
+         ip link add to-{link} type veth peer name {link}
+         ip link set {link} netns {thread}; ip link set to-{link} up
+         ip addr add 10.{net}.0.1/16 dev to-{link}; ip -6 addr add fd00:{net}::1/64 dev to-{link} nodad
          echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"
     ));
     there.0.send(()).expect("the client waits");

@@ -6,6 +6,7 @@
 mod around;
 mod changes;
 pub mod client;
+mod ends;
 mod interval;
 mod left;
 mod lifetimes;
@@ -14,6 +15,7 @@ mod overload;
 pub mod packets;
 mod picks;
 mod refusals;
+mod reused;
 mod templates;
 mod trace;
 

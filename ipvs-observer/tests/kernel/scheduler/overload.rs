@@ -62,7 +62,7 @@ fn an_upper_threshold_that_is_reached_is_counted_and_a_full_service_refuses() {
 
 #[test]
 fn connections_by_template_fill_a_real_server_and_the_one_that_does_is_not_told_as_beyond_it() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     let Some(mut watch) = Watch::whole() else { return };

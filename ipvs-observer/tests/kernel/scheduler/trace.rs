@@ -56,7 +56,7 @@ fn client_address() -> Address {
 
 #[test]
 fn every_one_of_a_thousand_connections_is_told_once_with_its_client_and_destination() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     assert!(modprobe("ip_vs_wrr"));
@@ -102,7 +102,7 @@ fn every_one_of_a_thousand_connections_is_told_once_with_its_client_and_destinat
 
 #[test]
 fn what_is_seen_and_what_is_lost_is_what_was_made() {
-    let Some(mut probes) = telling(Tell::Candidates, 4096) else {
+    let Some(mut probes) = telling(Tell::DECISIONS | Tell::CANDIDATES, 4096) else {
         return;
     };
     assert!(modprobe("ip_vs_rr"));
@@ -123,7 +123,7 @@ fn what_is_seen_and_what_is_lost_is_what_was_made() {
 
 #[test]
 fn refusals_that_are_seen_and_those_that_are_lost_are_what_was_made() {
-    let Some(mut probes) = telling(Tell::Decisions, 4096) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, 4096) else {
         return;
     };
     ipvsadm::restore("-A -u 10.9.0.1:7102 -s rr\n");
@@ -149,7 +149,7 @@ fn explained<'a>(decision: &'a Decision, context: &str) -> (&'a Candidates, Opti
 
 #[test]
 fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_scheduler() {
-    let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS | Tell::CANDIDATES, ROOM) else {
         return;
     };
     for (port, scheduler) in (7110..).zip([
@@ -196,7 +196,7 @@ fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_schedul
 
 #[test]
 fn the_computed_winner_is_the_chosen_one_where_a_load_times_a_weight_is_beyond_32_bits() {
-    let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS | Tell::CANDIDATES, ROOM) else {
         return;
     };
     assert!(modprobe("ip_vs_wlc"));
@@ -223,7 +223,7 @@ fn the_computed_winner_is_the_chosen_one_where_a_load_times_a_weight_is_beyond_3
 
 #[test]
 fn hashes_are_computed_for_many_clients_ports_and_with_fallback_and_for_ipv6() {
-    let Some(mut probes) = telling(Tell::Candidates, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS | Tell::CANDIDATES, ROOM) else {
         return;
     };
     client::run(|| {
@@ -302,7 +302,7 @@ fn hashes_are_computed_for_many_clients_ports_and_with_fallback_and_for_ipv6() {
 
 #[test]
 fn why_there_was_nobody_is_told_in_words() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     assert!(modprobe("ip_vs_rr") && modprobe("ip_vs_sh"));
@@ -363,7 +363,7 @@ fn why_there_was_nobody_is_told_in_words() {
 
 #[test]
 fn of_a_service_larger_than_what_is_examined_the_words_say_how_many_were() {
-    let Some(mut probes) = telling(Tell::Decisions, ROOM) else {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;
     };
     assert!(modprobe("ip_vs_sh"));

@@ -1,0 +1,143 @@
+//! What befell connections beside the scheduler, from the programs' words to the model's.
+
+use ipvs_observer_common::event::{self, ConnectionEvent};
+
+use super::{clock::Clock, convert};
+use crate::model::{
+    Address, BegunBy, Connection, Decision, Drop, DropReason, End, How, Name, Outcome, Protocol, Traced,
+    Virtual,
+};
+
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+const SCTP: u16 = 132;
+
+/// What befell a connection; none of a kind that this program does not know.
+pub(super) fn befell(told: &ConnectionEvent, clock: Clock) -> Option<Traced> {
+    let connection = connection(told, clock);
+    Some(match told.kind {
+        event::DROP => Traced::Drop(Drop {
+            connection,
+            reason: reason(told.what)?,
+        }),
+        event::END => Traced::End(End {
+            connection,
+            how: how(told.what)?,
+            state: state(told.protocol, told.state),
+        }),
+        _ => Traced::Decision(Box::new(elsewhere(connection, told.what)?)),
+    })
+}
+
+fn connection(told: &ConnectionEvent, clock: Clock) -> Connection {
+    let (netns, service) = convert::service(&told.service);
+    let address = |bytes| Address::new(service.family(), bytes);
+    let total = told.flags & event::TOTAL_CONNECTIONS != 0;
+    Connection {
+        time: clock.real(told.time),
+        netns,
+        service,
+        client: address(told.client),
+        client_port: told.client_port,
+        r#virtual: Virtual {
+            protocol: Protocol(told.protocol),
+            address: address(told.virtual_address),
+            port: told.virtual_port,
+        },
+        destination: (told.destination.family != 0).then(|| convert::state(&told.destination, total)),
+    }
+}
+
+/// A connection that no scheduler was asked for.
+fn elsewhere(connection: Connection, by: u32) -> Option<Decision> {
+    let Connection {
+        time,
+        netns,
+        service,
+        client,
+        client_port,
+        r#virtual,
+        destination,
+    } = connection;
+    Some(Decision {
+        time,
+        netns,
+        service,
+        scheduler: Name::default(),
+        client,
+        client_port,
+        r#virtual,
+        begun_by: Some(match by {
+            event::BEGUN_BY_SERVER => BegunBy::Server,
+            event::BEGUN_BY_FTP => BegunBy::Ftp,
+            _ => return None,
+        }),
+        destination,
+        ns: None,
+        outcome: Outcome::Elsewhere,
+        reason: String::new(),
+        candidates: None,
+    })
+}
+
+fn reason(what: u32) -> Option<DropReason> {
+    Some(match what {
+        event::DROPPED_OLD_CONNTRACK => DropReason::OldConntrack,
+        event::DROPPED_SERVER_REMOVED => DropReason::ServerRemoved,
+        _ => return None,
+    })
+}
+
+fn how(what: u32) -> Option<How> {
+    Some(match what {
+        event::HOW_CLOSED => How::Closed,
+        event::HOW_RESET => How::Reset,
+        event::HOW_HALF_OPEN => How::HalfOpen,
+        event::HOW_IDLE => How::Idle,
+        event::HOW_EXPIRED => How::Expired,
+        event::HOW_DEFENCE => How::Defence,
+        event::HOW_REPLACED => How::Replaced,
+        event::HOW_SERVER_REMOVED => How::ServerRemoved,
+        _ => return None,
+    })
+}
+
+/// The name of a state, as `ipvsadm -Lnc` shows it.
+fn state(protocol: u16, state: u16) -> Option<&'static str> {
+    const OF_TCP: [&str; 11] = [
+        "NONE",
+        "ESTABLISHED",
+        "SYN_SENT",
+        "SYN_RECV",
+        "FIN_WAIT",
+        "TIME_WAIT",
+        "CLOSE",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "LISTEN",
+        "SYNACK",
+    ];
+    const OF_SCTP: [&str; 14] = [
+        "NONE",
+        "INIT1",
+        "INIT",
+        "C-SENT",
+        "C-REPLIED",
+        "C-WAIT",
+        "COOKIE",
+        "C-ECHOED",
+        "ESTABLISHED",
+        "S-SENT",
+        "S-RECEIVED",
+        "S-ACK-SENT",
+        "REJECTED",
+        "CLOSED",
+    ];
+    let names: &[&str] = match protocol {
+        TCP => &OF_TCP,
+        SCTP => &OF_SCTP,
+        UDP => &["UDP"],
+        _ => &[],
+    };
+    names.get(usize::from(state)).copied()
+}

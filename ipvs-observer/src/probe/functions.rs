@@ -1,0 +1,202 @@
+//! Which functions of the kernel are probed, by which programs, and what is not known without them.
+
+use ipvs_observer_common::layout as features;
+
+/// A function of the kernel that is probed.
+pub(super) struct Probe {
+    pub(super) function: &'static str,
+    /// The programs at its entry and at its return.
+    pub(super) programs: Programs,
+    /// The function that does the same on kernels without it.
+    pub(super) instead: Option<(&'static str, Programs)>,
+    /// The features of the layout that the programs need to say anything.
+    pub(super) needs: u32,
+    /// Whether kernels are known that do without the function and lack nothing by it.
+    pub(super) optional: bool,
+    /// What is not known without it.
+    pub(super) consequence: &'static str,
+}
+
+/// The programs of a function, by name.
+#[derive(Clone, Copy)]
+pub(super) struct Programs {
+    pub(super) entry: Option<&'static str>,
+    pub(super) returned: Option<&'static str>,
+}
+
+pub(super) const fn both(entry: &'static str, returned: &'static str) -> Programs {
+    Programs {
+        entry: Some(entry),
+        returned: Some(returned),
+    }
+}
+
+const fn entry(entry: &'static str) -> Programs {
+    Programs {
+        entry: Some(entry),
+        returned: None,
+    }
+}
+
+const fn probe(function: &'static str, programs: Programs, needs: u32, consequence: &'static str) -> Probe {
+    Probe {
+        function,
+        programs,
+        instead: None,
+        needs,
+        optional: false,
+        consequence,
+    }
+}
+
+const NO_COUNTERS: &str = "no scheduling counters and no trace";
+const NO_REFUSALS: &str = "it is not counted what becomes of packets without a destination";
+const NO_WORDS: &str = "a trace lacks the scheduler's own words on why it gives nothing";
+const NO_OVERLOADS: &str = "overloads are seen by scheduling alone: that one ends, only at the next pick";
+const NO_CHANGES: &str = "configuration changes of this kind are not told";
+const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
+const NO_KEEPING: &str = "counters of a removed real server begin anew when it is added again";
+pub(super) const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
+
+pub(super) const OVERLOAD: &str = "ip_vs_dest_update_overload";
+pub(super) const LEAVE: &str = "ip_vs_leave";
+pub(super) const EXPIRED_NOW: &str = "ip_vs_conn_expire_now";
+pub(super) const CONNECTION_FREED: &str = "ip_vs_conn_rcu_free";
+pub(super) const LISTENS: &str = "ip_vs_tcp_conn_listen";
+pub(super) const FREED: &str = "ip_vs_dest_free";
+pub(super) const FREED_LATER: &str = "ip_vs_dest_rcu_free";
+
+/// The function whose return interprets what all others around the scheduler have seen.
+pub(super) const SCHEDULE: Probe = probe(
+    "ip_vs_schedule",
+    both("schedule_entry", "schedule_return"),
+    0,
+    NO_COUNTERS,
+);
+
+/// Every other function that is probed by its own name. One that interprets another comes after it.
+pub(super) const PROBES: [Probe; 17] = [
+    probe(
+        "ip_vs_check_template",
+        both("template_entry", "template_return"),
+        features::PERSISTENCE,
+        "template hits are counted as picks",
+    ),
+    probe(
+        LEAVE,
+        both("leave_entry", "leave_return"),
+        features::SERVICES,
+        NO_REFUSALS,
+    ),
+    probe(
+        "ip_vs_scheduler_err",
+        entry("scheduler_error"),
+        features::DECISIONS,
+        NO_WORDS,
+    ),
+    Probe {
+        optional: true,
+        ..probe(
+            OVERLOAD,
+            both("overload_entry", "overload_return"),
+            features::STATE,
+            NO_OVERLOADS,
+        )
+    },
+    probe(
+        "ip_vs_new_conn_out",
+        both("connection_out_entry", "connection_out_return"),
+        features::SERVICES,
+        "connections that real servers begin (SIP) are not counted",
+    ),
+    probe(
+        EXPIRED_NOW,
+        entry("connection_expired_now"),
+        features::CONNECTIONS,
+        "SYNs dropped for an old entry of connection tracking are not counted, nor which entries they replace",
+    ),
+    probe(
+        CONNECTION_FREED,
+        entry("connection_freed"),
+        features::CONNECTIONS,
+        "ends of connections are not counted",
+    ),
+    probe(
+        LISTENS,
+        entry("connection_listens"),
+        features::CONNECTIONS,
+        "data connections of FTP are not counted",
+    ),
+    Probe {
+        optional: true,
+        // Where it frees at once, or where the compiler kept the function.
+        instead: Some((FREED, entry("destination_freed"))),
+        ..probe(
+            FREED_LATER,
+            entry("destination_freed_later"),
+            features::DESTINATIONS,
+            NO_KEEPING,
+        )
+    },
+    probe(
+        "__ip_vs_update_dest",
+        both("update_destination_entry", "update_destination_return"),
+        features::STATE,
+        "changes do not say what was before and what they change",
+    ),
+    probe(
+        "__ip_vs_del_dest",
+        entry("destination_gone"),
+        features::DESTINATIONS,
+        "counters of deleted real servers stay until the next gather, and deletions do not say what they leave behind",
+    ),
+    probe(
+        "ip_vs_add_dest",
+        both("add_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_edit_dest",
+        both("edit_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_del_dest",
+        both("delete_destination_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_add_service",
+        both("add_service_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    probe(
+        "ip_vs_edit_service",
+        both("edit_service_entry", "change_return"),
+        features::CHANGES,
+        NO_CHANGES,
+    ),
+    Probe {
+        instead: Some((
+            "ip_vs_unlink_service",
+            both("delete_service_entry", "delete_service_return"),
+        )),
+        ..probe(
+            "__ip_vs_del_service",
+            both("delete_service_entry", "delete_service_return"),
+            features::SERVICES,
+            NO_FORGETTING,
+        )
+    },
+];
+
+/// Every function that is probed by its own name, the most important first.
+pub(super) fn probes() -> impl Iterator<Item = &'static Probe> {
+    const FIRST: &Probe = &SCHEDULE;
+    const OTHERS: &[Probe] = &PROBES;
+    std::iter::once(FIRST).chain(OTHERS)
+}

@@ -1,0 +1,49 @@
+//! What is told beside the counters.
+
+use std::ops::BitOr;
+
+use ipvs_observer_common::control;
+
+/// What leaves the kernel as it happens, beside the counters: a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tell(u32);
+
+impl Default for Tell {
+    /// Configuration changes, which whoever reads counters wants too.
+    fn default() -> Self {
+        Self::CHANGES
+    }
+}
+
+impl Tell {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// Configuration changes.
+    pub const CHANGES: Self = Self(control::CHANGES);
+    /// Every scheduling decision.
+    pub const DECISIONS: Self = Self(control::DECISIONS);
+    /// What the scheduler had before it at each.
+    pub const CANDIDATES: Self = Self(control::CANDIDATES);
+    /// Packets dropped before and after the scheduler.
+    pub const DROPS: Self = Self(control::DROPS);
+    /// Ends of connections.
+    pub const ENDS: Self = Self(control::ENDS);
+
+    /// As the programs are told.
+    pub(super) fn events(self) -> u32 {
+        self.0
+    }
+
+    /// Whether something of another set is in it.
+    pub(super) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for Tell {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
