@@ -173,7 +173,6 @@ impl Activity {
     ) -> DestinationActivity {
         self.destinations
             .get(&(netns, *service, *destination))
-            .copied()
             .unwrap_or_default()
     }
 

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
-use super::{DestinationActivity, DestinationKey, Netns, ServiceKey};
+use super::{DestinationActivity, DestinationKey, Ends, Netns, ServiceKey};
 
 /// A destination of all that there are, in whatever namespace.
 pub type DestinationName = (Netns, ServiceKey, DestinationKey);
@@ -23,7 +23,89 @@ pub struct Destinations {
 struct Kept {
     generation: u64,
     name: DestinationName,
-    activity: DestinationActivity,
+    /// Since the reading before; nobody is picked four billion times in one interval.
+    picks_since: u32,
+    picks: u64,
+    rare: Halves,
+    overloaded: Option<bool>,
+}
+
+/// Counters of which few exceed 32 bits: the lower half of each, and the upper halves where one does. A large table has
+/// a hundred thousand of these.
+#[derive(Debug)]
+struct Halves {
+    lower: [u32; RARE],
+    upper: Option<Box<[u32; RARE]>>,
+}
+
+/// How many counters of a destination are kept as [`Halves`].
+const RARE: usize = 7;
+
+impl Halves {
+    fn of(counters: [u64; RARE]) -> Self {
+        let upper = counters.map(|counter| (counter >> 32) as u32);
+        Self {
+            lower: counters.map(|counter| counter as u32),
+            upper: (upper != [0; RARE]).then(|| Box::new(upper)),
+        }
+    }
+
+    fn counters(&self) -> [u64; RARE] {
+        let mut counters = self.lower.map(u64::from);
+        for (counter, upper) in counters
+            .iter_mut()
+            .zip(self.upper.iter().flat_map(|upper| **upper))
+        {
+            *counter |= u64::from(upper) << 32;
+        }
+        counters
+    }
+}
+
+impl Kept {
+    fn of(generation: u64, name: DestinationName, activity: &DestinationActivity) -> Self {
+        let DestinationActivity {
+            picks,
+            picks_since,
+            overloads,
+            overloaded,
+            ends:
+                Ends {
+                    closed,
+                    reset,
+                    half_open,
+                    idle,
+                    expired,
+                    other,
+                },
+        } = *activity;
+        Self {
+            generation,
+            name,
+            picks_since: u32::try_from(picks_since).unwrap_or(u32::MAX),
+            picks,
+            rare: Halves::of([overloads, closed, reset, half_open, idle, expired, other]),
+            overloaded,
+        }
+    }
+
+    fn activity(&self) -> DestinationActivity {
+        let [overloads, closed, reset, half_open, idle, expired, other] = self.rare.counters();
+        DestinationActivity {
+            picks: self.picks,
+            picks_since: self.picks_since.into(),
+            overloads,
+            overloaded: self.overloaded,
+            ends: Ends {
+                closed,
+                reset,
+                half_open,
+                idle,
+                expired,
+                other,
+            },
+        }
+    }
 }
 
 impl Destinations {
@@ -47,9 +129,8 @@ impl Destinations {
             .as_mut()
             .filter(|kept| kept.generation == generation)
         {
-            let before = kept.activity.picks;
-            now.picks_since = now.picks.checked_sub(before).unwrap_or(now.picks);
-            kept.activity = now;
+            now.picks_since = now.picks.checked_sub(kept.picks).unwrap_or(now.picks);
+            *kept = Kept::of(generation, kept.name, &now);
             return;
         }
         self.remove(place);
@@ -61,11 +142,7 @@ impl Destinations {
             self.remove(other);
         }
         let Self { places, kept } = self;
-        kept[index] = Some(Kept {
-            generation,
-            name,
-            activity: now,
-        });
+        kept[index] = Some(Kept::of(generation, name, &now));
         places.insert_unique(hash, place, |&place| hash_at(kept, place));
     }
 
@@ -78,27 +155,30 @@ impl Destinations {
         }
     }
 
-    /// Nobody has the places from `first` on.
+    /// Nobody has the places from `first` on, and those before it are about to be read.
     pub fn truncate(&mut self, first: u32) {
         for place in first..self.kept.len() as u32 {
             self.remove(place);
         }
         self.kept.truncate(first as usize);
+        // Not by doubling, which leaves as much behind: there can be a hundred thousand.
+        let missing = (first as usize).saturating_sub(self.kept.len());
+        self.kept.reserve_exact(missing);
     }
 
     /// What befell a destination; none if nothing did.
-    pub fn get(&self, name: &DestinationName) -> Option<&DestinationActivity> {
+    pub fn get(&self, name: &DestinationName) -> Option<DestinationActivity> {
         let place = find(&self.places, &self.kept, hash(name), name)?;
         let kept = self.kept.get(place as usize)?.as_ref()?;
-        Some(&kept.activity)
+        Some(kept.activity())
     }
 
     /// All of them, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = (&DestinationName, &DestinationActivity)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&DestinationName, DestinationActivity)> {
         self.kept
             .iter()
             .flatten()
-            .map(|kept| (&kept.name, &kept.activity))
+            .map(|kept| (&kept.name, kept.activity()))
     }
 
     /// Whether nothing befell any.
@@ -171,6 +251,32 @@ mod tests {
             destinations.update(5, 1, picks(now), || Some(name(1)));
             assert_eq!(since(&destinations, 1), Some(new), "{now}");
         }
+    }
+
+    #[test]
+    fn counters_come_back_as_they_were_whatever_their_size() {
+        let mut destinations = Destinations::default();
+        for large in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            let seen = DestinationActivity {
+                picks: large,
+                overloads: large,
+                overloaded: Some(true),
+                ends: Ends {
+                    closed: 1,
+                    reset: 2,
+                    half_open: 3,
+                    idle: 4,
+                    expired: 5,
+                    other: large,
+                },
+                ..DestinationActivity::default()
+            };
+            destinations.update(1, 1, seen, || Some(name(1)));
+            let mut found = destinations.get(&name(1)).expect("it is there");
+            found.picks_since = 0;
+            assert_eq!(found, seen);
+        }
+        assert!(size_of::<Kept>() <= 112, "{}", size_of::<Kept>());
     }
 
     #[test]

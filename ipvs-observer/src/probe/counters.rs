@@ -30,6 +30,7 @@ const _: () = {
     assert!((NEAR as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Owner<DestinationKey>>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<DestinationCounters>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR as usize * size_of::<Beside>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Ends>()).is_multiple_of(LARGEST_PAGE));
 };
 
@@ -100,7 +101,6 @@ impl Counters {
     fn read_services(&mut self, given: u32, interval: u32, activity: &mut Activity) -> io::Result<()> {
         let (cpus, slots) = (self.cpus, &mut self.services);
         slots.reach(given, cpus)?;
-        self.beside.reach(given)?;
         if self.known.len() < given as usize {
             self.known.resize_with(given as usize, Known::default);
         }
@@ -131,6 +131,7 @@ impl Counters {
             } else {
                 None
             };
+            self.beside.turn_to(slot / NEAR * NEAR, NEAR)?;
             let beside = self.beside.read(slot).unwrap_or_default().what;
             activity.services.insert(
                 convert::service(&owner.key),

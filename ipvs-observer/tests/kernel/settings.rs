@@ -175,7 +175,7 @@ fn an_address_is_local_where_its_route_ends_here_and_a_change_is_in_the_next_gat
     traffic::addresses();
     // A block that is local as a whole, one that is routed on, one that is refused, and addresses without a route.
     shell(
-        "ip route replace local 10.66.0.0/24 dev lo
+        "ip route replace local 10.76.0.0/24 dev lo
          ip route replace 10.67.0.0/24 via 10.8.0.200 dev dummy9
          ip route replace unreachable 10.68.0.0/24
          ip -6 route replace local fd00:66::/64 dev lo",
@@ -183,7 +183,7 @@ fn an_address_is_local_where_its_route_ends_here_and_a_change_is_in_the_next_gat
     let mut rules = String::from("-A -f 66 -s rr\n");
     for address in [
         "10.9.0.2",
-        "10.66.0.9",
+        "10.76.0.9",
         "10.67.0.9",
         "10.68.0.9",
         "10.69.0.9",
@@ -221,11 +221,11 @@ fn an_address_is_local_where_its_route_ends_here_and_a_change_is_in_the_next_gat
     let set = |texts: &[&str]| -> BTreeSet<String> { texts.iter().map(|&text| text.to_owned()).collect() };
     assert_eq!(
         local(),
-        set(&["10.66.0.9", "10.9.0.2", "fd00:66::9", "fd00:9::2"])
+        set(&["10.76.0.9", "10.9.0.2", "fd00:66::9", "fd00:9::2"])
     );
     shell(
         "ip addr add 10.69.0.9/32 dev lo
-         ip route del local 10.66.0.0/24 dev lo
+         ip route del local 10.76.0.0/24 dev lo
          ip -6 addr add fd00:67::9/128 dev lo nodad",
     );
     let after = local();

@@ -94,7 +94,7 @@ impl Watch {
             .destinations
             .iter()
             .filter(|((netns, key, _), _)| *netns == own && named(key) == service)
-            .map(|((_, _, key), activity)| (endpoint(key), *activity))
+            .map(|((_, _, key), activity)| (endpoint(key), activity))
             .collect()
     }
 

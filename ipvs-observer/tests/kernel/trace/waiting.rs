@@ -123,7 +123,7 @@ fn a_wait_that_ends_where_nothing_can_be_traced_ends_the_trace_as_a_start_would(
     let reason = String::from_utf8(started.stderr).expect("text");
     assert_eq!(started.status.code(), Some(1), "{reason}");
     assert!(
-        reason.starts_with("E! decisions cannot be traced here: "),
+        reason.starts_with("E! what is asked for cannot be traced here: "),
         "{reason}"
     );
     states::unload();
@@ -148,7 +148,7 @@ fn a_module_that_comes_back_where_nothing_can_be_traced_any_more_ends_the_trace(
     // The services that others left are deleted with the module.
     assert!(messages.contains("I! 0 decisions and "), "{messages}");
     assert!(
-        messages.contains("E! decisions cannot be traced here: "),
+        messages.contains("E! what is asked for cannot be traced here: "),
         "{messages}"
     );
 }
