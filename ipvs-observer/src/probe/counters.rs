@@ -24,10 +24,14 @@ use crate::model::{self, Activity, DestinationActivity, Lost, ProbeTotals, Servi
 /// Slots of large arrays that are mapped at a time. A part of each begins with a page, which here has 4 KiB and
 /// elsewhere up to 64.
 const NEAR: u32 = 2048;
+/// The same of services, whose owners and counters fill whole pages only so.
+const NEAR_SERVICES: u32 = 8192;
 const _: () = {
     const LARGEST_PAGE: usize = 64 << 10;
     assert!(NEAR.is_multiple_of(slot::RUN));
     assert!((NEAR as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR_SERVICES as usize * size_of::<Owner<ServiceKey>>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR_SERVICES as usize * size_of::<ServiceCounters>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Owner<DestinationKey>>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<DestinationCounters>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Beside>()).is_multiple_of(LARGEST_PAGE));
@@ -100,11 +104,13 @@ impl Counters {
 
     fn read_services(&mut self, given: u32, interval: u32, activity: &mut Activity) -> io::Result<()> {
         let (cpus, slots) = (self.cpus, &mut self.services);
-        slots.reach(given, cpus)?;
         if self.known.len() < given as usize {
             self.known.resize_with(given as usize, Known::default);
         }
         for (slot, known) in (0..given).zip(&mut self.known) {
+            if slot.is_multiple_of(NEAR_SERVICES) {
+                slots.turn_to(slot, NEAR_SERVICES, cpus)?;
+            }
             let Some(owner) = slots.owners.owner(slot) else {
                 continue;
             };
@@ -168,7 +174,7 @@ impl Counters {
         found.truncate(given);
         for slot in 0..given {
             if slot.is_multiple_of(NEAR) {
-                slots.turn_to(slot, cpus)?;
+                slots.turn_to(slot, NEAR, cpus)?;
                 ends.turn_to(slot, NEAR)?;
             }
             let sum = slots.owners.generation(slot).and_then(|generation| {
@@ -231,17 +237,11 @@ impl<K, C: aya::Pod> Slots<K, C>
 where
     Owner<K>: aya::Pod,
 {
-    /// Makes sure that the first `given` slots can be read.
-    fn reach(&mut self, given: u32, cpus: u32) -> io::Result<()> {
-        self.owners.reach(given)?;
-        self.counters.reach(slot::in_runs(given).saturating_mul(cpus))
-    }
-
-    /// Makes sure that the [`NEAR`] slots from `first` on can be read, and no others.
-    fn turn_to(&mut self, first: u32, cpus: u32) -> io::Result<()> {
-        self.owners.turn_to(first, NEAR)?;
+    /// Makes sure that so many slots from `first` on can be read, and no others.
+    fn turn_to(&mut self, first: u32, slots: u32, cpus: u32) -> io::Result<()> {
+        self.owners.turn_to(first, slots)?;
         // Whole runs: these are the slots' blocks of all CPUs.
-        let (block, blocks) = (slot::block(first, 0, cpus), NEAR.saturating_mul(cpus));
+        let (block, blocks) = (slot::block(first, 0, cpus), slots.saturating_mul(cpus));
         self.counters.turn_to(block, blocks)
     }
 }
