@@ -28,9 +28,9 @@ mod memory;
 mod modules;
 mod object;
 mod reason;
-mod tell;
+mod wanted;
 
-use std::{io, path::PathBuf, thread, time::Duration};
+use std::{io, thread, time::Duration};
 
 use ipvs_observer_common::{
     control::{Control, NAMESPACES},
@@ -40,7 +40,7 @@ use ipvs_observer_common::{
 pub use availability::{Availability, Need};
 pub use object::Sizes;
 pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
-pub use tell::Tell;
+pub use wanted::{ProbeMode, ProbeSettings, Tell};
 
 use crate::model::{Activity, Before, Netns, Traced, Watched};
 use attach::Attached;
@@ -53,34 +53,6 @@ use events::{Event, Events};
 use modules::{Incarnation, Modules};
 use object::Object;
 use reason::Reason;
-
-/// Which probes are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum ProbeMode {
-    /// Whatever this kernel allows.
-    #[default]
-    Auto,
-    /// All of them: the caller fails if [`Availability::complete`] is false.
-    On,
-    /// None: netlink only.
-    Off,
-}
-
-/// What the caller wants of the probes.
-#[derive(Clone, Debug, Default)]
-pub struct ProbeSettings {
-    /// Which probes are wanted.
-    pub mode: ProbeMode,
-    /// Where BTF is read from, if not from the running kernel: a folder laid out as `/sys/kernel/btf`.
-    pub btf: Option<PathBuf>,
-    /// How large the maps are.
-    pub sizes: Sizes,
-    /// The namespaces observed; all of them if empty, or more than the programs have room for: what comes from
-    /// them names its namespace.
-    pub namespaces: Vec<Netns>,
-    /// What leaves the kernel as it happens.
-    pub tell: Tell,
-}
 
 /// What came or went since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,39 @@
-//! What is told beside the counters.
+//! What the caller wants of the probes, as plain values.
 
-use std::ops::BitOr;
+use std::{ops::BitOr, path::PathBuf};
 
 use ipvs_observer_common::control;
+
+use super::Sizes;
+use crate::model::Netns;
+
+/// Which probes are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProbeMode {
+    /// Whatever this kernel allows.
+    #[default]
+    Auto,
+    /// All of them: the caller fails if [`Availability::complete`] is false.
+    On,
+    /// None: netlink only.
+    Off,
+}
+
+/// What the caller wants of the probes.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeSettings {
+    /// Which probes are wanted.
+    pub mode: ProbeMode,
+    /// Where BTF is read from, if not from the running kernel: a folder laid out as `/sys/kernel/btf`.
+    pub btf: Option<PathBuf>,
+    /// How large the maps are.
+    pub sizes: Sizes,
+    /// The namespaces observed; all of them if empty, or more than the programs have room for: what comes from
+    /// them names its namespace.
+    pub namespaces: Vec<Netns>,
+    /// What leaves the kernel as it happens.
+    pub tell: Tell,
+}
 
 /// What leaves the kernel as it happens, beside the counters: a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
