@@ -30,13 +30,9 @@ pub(super) enum State {
 
 impl Row {
     pub(super) fn ok(need: impl Into<String>, detail: impl Into<String>) -> Self {
-        let (consequence, remedy) = (String::new(), String::new());
         Self {
-            need: need.into(),
             state: State::Ok,
-            detail: detail.into(),
-            consequence,
-            remedy,
+            ..Self::missing(need, detail, "", "")
         }
     }
 
