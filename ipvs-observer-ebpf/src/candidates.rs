@@ -8,7 +8,7 @@ use ipvs_observer_common::event::{
 use crate::{
     call::Call,
     key,
-    maps::{EVENTS, health, observed},
+    maps::{EVENTS, observed, sent_or_lost},
     read::{bytes, layout, number, raw_address},
 };
 
@@ -65,12 +65,8 @@ pub fn send(call: &Call) {
     // SAFETY: `count` is at most what the block holds, and the block has no padding.
     let told = unsafe { core::slice::from_raw_parts((&raw const *list).cast::<u8>(), size) };
     let sent = EVENTS.output::<[u8]>(told, 0).is_ok();
-    health(|health| {
-        if sent {
-            health.candidates += 1;
-        } else {
-            health.candidates_lost += 1;
-        }
+    sent_or_lost(sent, |health| {
+        (&mut health.candidates, &mut health.candidates_lost)
     });
 }
 

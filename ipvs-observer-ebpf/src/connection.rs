@@ -20,7 +20,7 @@ use ipvs_observer_common::{
 use crate::{
     call::{self, now},
     count, key,
-    maps::{EVENTS, SERVICES, health, observed, wanted},
+    maps::{EVENTS, SERVICES, health, observed, sent_or_lost, wanted},
     read::{address, has, layout, number, port, raw_address},
 };
 
@@ -89,13 +89,7 @@ pub fn freed(ctx: &ProbeContext) {
     }
     if wanted(control::ENDS, NEEDS) {
         let sent = tell(event::END, how, &service, connection, destination);
-        health(|health| {
-            if sent {
-                health.ends += 1;
-            } else {
-                health.ends_lost += 1;
-            }
-        });
+        sent_or_lost(sent, |health| (&mut health.ends, &mut health.ends_lost));
     }
 }
 
@@ -133,13 +127,7 @@ pub fn expired_now(ctx: &ProbeContext) {
     count::beside(&service, place, what);
     if wanted(control::DROPS, NEEDS) {
         let sent = tell(event::DROP, reason, &service, connection, destination);
-        health(|health| {
-            if sent {
-                health.drops += 1;
-            } else {
-                health.drops_lost += 1;
-            }
-        });
+        sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
     }
 }
 
@@ -169,12 +157,8 @@ pub fn listens(ctx: &ProbeContext) {
 #[inline(always)]
 pub fn tell_begun(by: u32, service: &ServiceKey, connection: u64, destination: u64) {
     let sent = tell(event::ELSEWHERE, by, service, connection, destination);
-    health(|health| {
-        if sent {
-            health.decisions += 1;
-        } else {
-            health.decisions_lost += 1;
-        }
+    sent_or_lost(sent, |health| {
+        (&mut health.decisions, &mut health.decisions_lost)
     });
 }
 

@@ -18,7 +18,7 @@ use crate::{
     count::End,
     ended::Ended,
     key,
-    maps::{EVENTS, goes, health},
+    maps::{EVENTS, goes, health, sent_or_lost},
     packet,
     read::{has, layout, number, string},
     scheduler::{self, Verdict},
@@ -76,12 +76,8 @@ pub fn tell(
 #[inline(always)]
 fn send(decision: &Decision) {
     let sent = EVENTS.output::<Decision>(decision, 0).is_ok();
-    health(|health| {
-        if sent {
-            health.decisions += 1;
-        } else {
-            health.decisions_lost += 1;
-        }
+    sent_or_lost(sent, |health| {
+        (&mut health.decisions, &mut health.decisions_lost)
     });
 }
 

@@ -93,6 +93,16 @@ pub fn health(change: impl FnOnce(&mut Health)) {
     }
 }
 
+/// Counts an event that was to leave through the ring buffer. `which` gives the counters of those that left and of those
+/// that found no room.
+#[inline(always)]
+pub fn sent_or_lost(sent: bool, which: impl FnOnce(&mut Health) -> (&mut u64, &mut u64)) {
+    health(|health| {
+        let (left, lost) = which(health);
+        *(if sent { left } else { lost }) += 1;
+    });
+}
+
 /// The CPU that this runs on.
 #[inline(always)]
 pub fn cpu() -> u32 {
