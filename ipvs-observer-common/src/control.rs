@@ -15,6 +15,11 @@ pub struct Control {
     pub namespaces: u32,
     /// What the probes that hold make possible, or necessary: a set of the constants of this module.
     pub ways: u32,
+    /// How many refusals and drops of a namespace and interval leave the kernel where `events` does not ask for all:
+    /// so many firsts of a service and reason, and so many others. 0: none.
+    pub refusals: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Inode numbers of the namespaces observed.
     pub netns: [u32; NAMESPACES],
 }
@@ -40,4 +45,4 @@ pub const TELL_AFTER_LEAVE: u32 = 1 << 1;
 /// In [`Control::ways`]: it is seen when the kernel lets go of a removed destination, whose counters stay until then.
 pub const KEEP_REMOVED: u32 = 1 << 2;
 
-crate::plain!(Control: 136);
+crate::plain!(Control: 144);

@@ -51,6 +51,12 @@ impl<T> Found<T> {
     }
 }
 
+/// Whether a call and one that ended with this stack pointer were called by the same function.
+#[inline(always)]
+pub fn is_beside(ctx: &impl EbpfContext, stack: u64) -> bool {
+    stack_pointer(ctx).wrapping_add(BESIDE).wrapping_sub(stack) <= 2 * BESIDE
+}
+
 /// Leaves a value on this stack, in place of an older one.
 #[inline(always)]
 pub fn leave<T>(map: &'static HashMap<u64, Left<T>>, ctx: &impl EbpfContext, value: T) {

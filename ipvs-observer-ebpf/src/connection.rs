@@ -18,6 +18,7 @@ use ipvs_observer_common::{
 };
 
 use crate::{
+    budget,
     call::{self, now},
     count, key,
     maps::{EVENTS, SERVICES, health, observed, sent_or_lost, wanted},
@@ -124,8 +125,8 @@ pub fn expired_now(ctx: &ProbeContext) {
     } else {
         (DROPS_OLD_CONNTRACK, event::DROPPED_OLD_CONNTRACK)
     };
-    count::beside(&service, place, what);
-    if wanted(control::DROPS, NEEDS) {
+    let slot = count::beside(&service, place, what);
+    if budget::tells_drop(&service, slot, reason) {
         let sent = tell(event::DROP, reason, &service, connection, destination);
         sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
     }
@@ -157,9 +158,7 @@ pub fn listens(ctx: &ProbeContext) {
 #[inline(always)]
 pub fn tell_begun(by: u32, service: &ServiceKey, connection: u64, destination: u64) {
     let sent = tell(event::ELSEWHERE, by, service, connection, destination);
-    sent_or_lost(sent, |health| {
-        (&mut health.decisions, &mut health.decisions_lost)
-    });
+    sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
 }
 
 /// The service of a connection, and where the kernel has it; none if it is not observed, or not known.

@@ -81,12 +81,10 @@ impl Counted for DestinationKey {
 }
 
 /// What became of a packet, and how long the scheduler took if it is known. `place` is where the kernel has the
-/// service.
+/// service. Returns the service's slot, as do others here.
 #[inline(always)]
-pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: Option<u64>) {
-    let Some((counters, slot)) = counters(service, place) else {
-        return;
-    };
+pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: Option<u64>) -> Option<u32> {
+    let (counters, slot) = counters(service, place)?;
     if asked {
         counters.calls += 1;
     }
@@ -102,18 +100,19 @@ pub fn outcome(service: &ServiceKey, place: u64, outcome: u32, asked: bool, ns: 
         longest(counters, ns);
         tally::duration(slot, ns);
     }
+    Some(slot)
 }
 
 /// What became of a packet without a destination.
 #[inline(always)]
-pub fn left(service: &ServiceKey, place: u64, end: End) {
-    if let Some((counters, _)) = counters(service, place) {
-        match end {
-            End::Refused => counters.refused += 1,
-            End::Accepted => counters.accepted += 1,
-            End::Bypassed => counters.bypassed += 1,
-        }
+pub fn left(service: &ServiceKey, place: u64, end: End) -> Option<u32> {
+    let (counters, slot) = counters(service, place)?;
+    match end {
+        End::Refused => counters.refused += 1,
+        End::Accepted => counters.accepted += 1,
+        End::Bypassed => counters.bypassed += 1,
     }
+    Some(slot)
 }
 
 /// A real server began a connection.
@@ -137,10 +136,10 @@ pub fn pick(destination: &DestinationKey, place: u64) {
 ///
 /// [`Beside`]: ipvs_observer_common::counter::Beside
 #[inline(always)]
-pub fn beside(service: &ServiceKey, place: u64, what: usize) {
-    if let Some((_, slot)) = counters(service, place) {
-        tally::beside(slot, what);
-    }
+pub fn beside(service: &ServiceKey, place: u64, what: usize) -> Option<u32> {
+    let (_, slot) = counters(service, place)?;
+    tally::beside(slot, what);
+    Some(slot)
 }
 
 /// A connection ended. Places are where the kernel has the service and the destination; `destination` is none where the

@@ -15,6 +15,7 @@ use ipvs_observer_common::{
 use crate::{
     behind::{self, Left},
     call::{Call, now},
+    candidates,
     count::End,
     ended::Ended,
     key,
@@ -65,7 +66,14 @@ pub fn tell(
     // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
     let draft = unsafe { &mut *draft };
     draft.value.packet = call.packet;
-    write(&mut draft.value.decision, call, end, service, verdict, outcome);
+    write(
+        &mut draft.value.decision,
+        call,
+        Some(end),
+        service,
+        verdict,
+        outcome,
+    );
     if !waits {
         send(&draft.value.decision);
     } else if !behind::leave_draft(&WAITING, ctx, draft) {
@@ -76,9 +84,31 @@ pub fn tell(
 #[inline(always)]
 fn send(decision: &Decision) {
     let sent = EVENTS.output::<Decision>(decision, 0).is_ok();
-    sent_or_lost(sent, |health| {
-        (&mut health.decisions, &mut health.decisions_lost)
-    });
+    sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
+}
+
+/// Tells of a packet that found no destination, where decisions are only counted. What the scheduler said of it is less
+/// then: `ns` and the address of its words, each 0 where it is not known.
+#[inline(always)]
+pub fn tell_refusal(call: &Call, service: ServiceKey, outcome: u32, ns: u64, message: u64) {
+    let Some(draft) = DRAFT.get_ptr_mut(0) else {
+        return;
+    };
+    let mut verdict = Verdict {
+        call: 0,
+        ns,
+        message,
+        flags: 0,
+        destination: DestinationState::default(),
+        summary: Summary::default(),
+    };
+    if outcome == event::OUTCOME_NONE && has(layout::CANDIDATES) {
+        verdict.summary = candidates::summary(call.subject);
+    }
+    // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+    let told = unsafe { &mut (*draft).value.decision };
+    write(told, call, None, service, Some(&verdict), outcome);
+    send(told);
 }
 
 /// Tells of the decision that waited for the end of `ip_vs_leave`.
@@ -110,7 +140,7 @@ pub fn tell_waiting(ctx: &RetProbeContext, call: &Call, end: End) {
 fn write(
     told: &mut Decision,
     call: &Call,
-    end: &Ended,
+    end: Option<&Ended>,
     of: ServiceKey,
     verdict: Option<&Verdict>,
     became: u32,
@@ -167,15 +197,15 @@ fn common_flags(verdict: Option<&Verdict>) -> u32 {
 /// The destination as it was before this connection. The scheduler's verdict has it; without one, this
 /// connection is taken off again: it is counted by now.
 #[inline(always)]
-fn before(state: &mut DestinationState, verdict: Option<&Verdict>, end: &Ended) {
+fn before(state: &mut DestinationState, verdict: Option<&Verdict>, end: Option<&Ended>) {
     if let Some(verdict) = verdict {
         *state = verdict.destination;
         return;
     }
-    if end.connection == 0 {
+    let Some(end) = end.filter(|end| end.connection != 0) else {
         *state = DestinationState::default();
         return;
-    }
+    };
     key::state(state, number(end.connection, layout!(connection.dest)));
     let inactive = number(end.connection, layout!(connection.flags)) & INACTIVE != 0;
     if !inactive {

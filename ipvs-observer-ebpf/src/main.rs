@@ -15,6 +15,7 @@
 )]
 
 mod behind;
+mod budget;
 mod call;
 mod candidates;
 mod change;

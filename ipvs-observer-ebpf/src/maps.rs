@@ -122,6 +122,12 @@ pub fn interval() -> u32 {
     control(|control| control.interval)
 }
 
+/// How many refusals and drops of a namespace leave the kernel in an interval, where not all do.
+#[inline(always)]
+pub fn refusals() -> u32 {
+    control(|control| control.refusals)
+}
+
 /// Whether it is done this way: one of [`Control::ways`].
 #[inline(always)]
 pub fn goes(way: u32) -> bool {

@@ -13,13 +13,14 @@ use ipvs_observer_common::{
 };
 
 use crate::{
+    budget,
     call::{self, Call, Function},
     connection,
     count::{self, End},
     decision,
     ended::Ended,
     key,
-    maps::{goes, observed, wanted},
+    maps::{goes, observed, refusals, wanted},
     packet,
     read::{has, layout, number},
     scheduler::{self, Heard, last_heard},
@@ -63,10 +64,19 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
                     flags: verdict.destination.flags,
                 });
                 let told = conclude(ctx, &call, &end, heard)
-                    .filter(|_| wanted(control::DECISIONS, layout::DECISIONS));
+                    .filter(|_| wanted(control::DECISIONS, layout::DECISIONS))
+                    .map(|concluded| (concluded.service, concluded.outcome));
                 decision::tell(ctx, &call, &end, said, told);
             } else {
-                conclude(ctx, &call, &end, last_heard(&call));
+                let heard = last_heard(&call);
+                // Twice, so that a connection takes no more steps for what is told of the lack of one.
+                if end.connection != 0 {
+                    conclude(ctx, &call, &end, heard);
+                } else if let Some(concluded) = conclude(ctx, &call, &end, heard)
+                    && refusals() != 0
+                {
+                    refused(ctx, &call, &end, heard, &concluded);
+                }
             }
         }
         Some(_) => {}
@@ -77,14 +87,34 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     }
 }
 
-/// Counts what became of a packet; returns it, with the service, if anybody is to know.
+/// Tells of a packet without a destination within the budget, or leaves that to the return of `ip_vs_leave`.
 #[inline(always)]
-fn conclude(
-    ctx: &RetProbeContext,
-    call: &Call,
-    end: &Ended,
-    heard: Option<Heard>,
-) -> Option<(ServiceKey, u32)> {
+fn refused(ctx: &RetProbeContext, call: &Call, end: &Ended, heard: Option<Heard>, concluded: &Concluded) {
+    let &Concluded {
+        service,
+        outcome,
+        slot,
+    } = concluded;
+    let refused = scheduler::refused(ctx, call, outcome, heard);
+    if end.leaves() && goes(control::TELL_AFTER_LEAVE) {
+        scheduler::leave_refused(refused);
+    } else if budget::tells_refusal(&service, slot, outcome) {
+        decision::tell_refusal(call, service, outcome, refused.ns, refused.message);
+    }
+}
+
+/// What became of a packet, and whose it is.
+struct Concluded {
+    service: ServiceKey,
+    /// One of the event's `OUTCOME_*`.
+    outcome: u32,
+    /// The service's slot.
+    slot: Option<u32>,
+}
+
+/// Counts what became of a packet; returns it if anybody is to know.
+#[inline(always)]
+fn conclude(ctx: &RetProbeContext, call: &Call, end: &Ended, heard: Option<Heard>) -> Option<Concluded> {
     if end.connection == 0 && end.ignored > 0 {
         return None;
     }
@@ -120,7 +150,7 @@ fn conclude(
         event::OUTCOME_FATAL => heard.is_some() || !end.persistent,
         _ => heard.is_some(),
     };
-    count::outcome(
+    let slot = count::outcome(
         &service,
         call.subject,
         outcome,
@@ -149,7 +179,11 @@ fn conclude(
             overload_on_scheduling(call, &key, destination, before);
         }
     }
-    Some((service, outcome))
+    Some(Concluded {
+        service,
+        outcome,
+        slot,
+    })
 }
 
 /// Finds out from a destination's flags whether this connection filled it.
@@ -194,13 +228,14 @@ pub fn leave_entry(ctx: &ProbeContext) {
         Call {
             subject: ctx.arg(0).unwrap_or(0),
             packet: ctx.arg(1).unwrap_or(0),
+            header: ctx.arg(3).unwrap_or(0),
             ..Call::default()
         },
     );
 }
 
 /// Return of `ip_vs_leave`: the packet was turned away, handed on, or sent on. `TELL`: the decision that waits for it
-/// is told.
+/// is told. Without, one that was turned away is told within the budget.
 #[inline(always)]
 pub fn leave_returned<const TELL: bool>(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Leave) else {
@@ -216,7 +251,12 @@ pub fn leave_returned<const TELL: bool>(ctx: &RetProbeContext) {
     };
     let service = key::service(call.subject);
     if service.family != 0 && observed(service.netns) {
-        count::left(&service, call.subject, end);
+        let slot = count::left(&service, call.subject, end);
+        if !TELL && matches!(end, End::Refused) && budget::tells_refusal(&service, slot, event::OUTCOME_NONE)
+        {
+            let said = scheduler::left_refused(ctx, &call);
+            decision::tell_refusal(&call, service, said.outcome as u32, said.ns, said.message);
+        }
     }
     if TELL {
         decision::tell_waiting(ctx, &call, end);

@@ -16,7 +16,7 @@ use crate::{
     behind::{self, Found, Left},
     call::{self, Call, Function, now},
     candidates, key,
-    maps::{goes, health, wanted},
+    maps::{goes, health, refusals, wanted},
     read::{has, layout, number, string},
 };
 
@@ -48,6 +48,30 @@ pub struct Last {
     ns: u64,
     /// The flags of the destination chosen, before this connection.
     flags: u64,
+    /// The address of what it said where it gave none.
+    message: u64,
+    /// When the call began that said it.
+    message_of: u64,
+}
+
+/// What is known of a packet that found no destination, from the return of `ip_vs_schedule` to that of `ip_vs_leave`:
+/// the last on this CPU, where decisions are only counted.
+#[map]
+static REFUSED: PerCpuArray<Refused> = PerCpuArray::with_max_entries(1, 0);
+
+/// A packet without a destination.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Refused {
+    packet: u64,
+    /// Where the stack was.
+    stack: u64,
+    /// One of the event's `OUTCOME_*`.
+    pub outcome: u64,
+    /// How long the scheduler took; 0 if that is not known.
+    pub ns: u64,
+    /// The address of what it said; 0 if it said nothing.
+    pub message: u64,
 }
 
 /// What the scheduler said of a packet, where it will be told.
@@ -222,9 +246,68 @@ pub fn last_heard(call: &Call) -> Option<Heard> {
 #[inline(always)]
 pub fn error(ctx: &ProbeContext) {
     call::seen();
+    let message: u64 = ctx.arg(1).unwrap_or(0);
     if wanted(control::DECISIONS, layout::DECISIONS) {
-        behind::leave(&MESSAGES, ctx, ctx.arg::<u64>(1).unwrap_or(0));
+        behind::leave(&MESSAGES, ctx, message);
+    } else if refusals() != 0
+        && let Some(last) = LAST.get_ptr_mut(0)
+    {
+        // SAFETY: the lookup gave a valid pointer to this CPU's place, and a probe is not interrupted by another.
+        let last = unsafe { &mut *last };
+        last.message = message;
+        last.message_of = last.began;
     }
+}
+
+/// What is known of a packet that no destination was found for. `heard`: its scheduler was [heard last](last_heard).
+#[inline(always)]
+pub fn refused(ctx: &impl EbpfContext, call: &Call, outcome: u32, heard: Option<Heard>) -> Refused {
+    let message = LAST.get_ptr(0).map_or(0, |last| {
+        // SAFETY: as above.
+        let last = unsafe { &*last };
+        if heard.is_some() && last.message_of == last.began {
+            last.message
+        } else {
+            0
+        }
+    });
+    Refused {
+        packet: call.packet,
+        stack: call::stack_pointer(ctx),
+        outcome: outcome.into(),
+        ns: heard.map_or(0, |heard| heard.ns),
+        message,
+    }
+}
+
+/// Keeps it for `ip_vs_leave`.
+#[inline(always)]
+pub fn leave_refused(refused: Refused) {
+    if let Some(place) = REFUSED.get_ptr_mut(0) {
+        // SAFETY: the lookup gave a valid pointer to this CPU's place.
+        unsafe { *place = refused };
+    }
+}
+
+/// What was left for `ip_vs_leave`; nothing is known of a packet that went on on another CPU.
+#[inline(always)]
+pub fn left_refused(ctx: &impl EbpfContext, call: &Call) -> Refused {
+    let nothing = Refused {
+        packet: 0,
+        stack: 0,
+        outcome: event::OUTCOME_NONE.into(),
+        ns: 0,
+        message: 0,
+    };
+    REFUSED.get_ptr(0).map_or(nothing, |left| {
+        // SAFETY: as above.
+        let left = unsafe { *left };
+        if left.packet == call.packet && behind::is_beside(ctx, left.stack) {
+            left
+        } else {
+            nothing
+        }
+    })
 }
 
 /// The name of a service's scheduler; empty where it has none, as for a moment while a service is edited.

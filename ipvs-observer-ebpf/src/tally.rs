@@ -11,7 +11,10 @@ use ipvs_observer_common::{
     histogram::{self, BUCKETS},
 };
 
-use crate::maps::{BESIDE_SCHEDULER, DURATIONS, ENDS, NO_DURATIONS};
+use crate::{
+    budget,
+    maps::{BESIDE_SCHEDULER, DURATIONS, ENDS, NO_DURATIONS},
+};
 
 /// A call of the scheduler took so long.
 #[inline(always)]
@@ -58,6 +61,7 @@ pub fn clear_service(slot: u32) {
         let _ = DURATIONS.set(slot, none, 0);
     }
     let _ = BESIDE_SCHEDULER.set(slot, Beside::default(), 0);
+    budget::clear(slot);
 }
 
 /// Empties the block of a destination's slot.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Change, DestinationKey, Destinations, Lost, ServiceKey};
+use super::{Change, DestinationKey, Destinations, Lost, Refusal, ServiceKey};
 
 /// The inode number of a network namespace, which is what names it: `stat -Lc %i /proc/self/ns/net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,6 +154,8 @@ pub struct Activity {
     pub destinations: Destinations,
     /// Changes since the last reading, in order.
     pub changes: Vec<Change>,
+    /// Packets refused and dropped since the last reading, as many as were asked for, in order.
+    pub refusals: Vec<Refusal>,
     /// What the programs said of their own troubles since the last reading, to be passed to stderr.
     pub diagnostics: Vec<String>,
 }
@@ -180,6 +182,7 @@ impl Activity {
     pub(crate) fn begin(&mut self) {
         self.services.clear();
         self.changes.clear();
+        self.refusals.clear();
         self.diagnostics.clear();
     }
 

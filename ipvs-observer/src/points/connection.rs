@@ -3,10 +3,20 @@
 use super::{Points, decision::destination_fields, event_time};
 use crate::{
     line::{Encoder, Line},
-    model::{Connection, Drop, End, Virtual},
+    model::{Connection, Drop, End, Refusal, Virtual},
 };
 
 impl Points {
+    /// Writes refusals and drops, as [`Points::decision`] and [`Points::dropped`] do.
+    pub fn refusals<'a>(&mut self, encoder: &mut Encoder, refusals: impl IntoIterator<Item = &'a Refusal>) {
+        for refusal in refusals {
+            match refusal {
+                Refusal::Decision(decision) => self.decision(encoder, decision),
+                Refusal::Drop(drop) => self.dropped(encoder, drop),
+            }
+        }
+    }
+
     /// Writes a drop with its own time, as [`Points::decision`] does.
     pub fn dropped(&mut self, encoder: &mut Encoder, drop: &Drop) {
         let Drop { connection, reason } = drop;

@@ -42,14 +42,14 @@ pub use object::Sizes;
 pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
 pub use wanted::{ProbeMode, ProbeSettings, Tell};
 
-use crate::model::{Activity, Before, Netns, Traced, Watched};
+use crate::model::{Activity, Before, Netns, Refusal, Traced, Watched};
 use attach::Attached;
 use availability::NOTHING;
 use btf::{Lack, Source};
 use clock::Clock;
 use counters::Counters;
 use decisions::Decisions;
-use events::{Event, Events};
+use events::Events;
 use modules::{Incarnation, Modules};
 use object::Object;
 use reason::Reason;
@@ -96,6 +96,7 @@ impl Probes {
         let mut control = Control {
             events: settings.tell.events(),
             interval: 1,
+            refusals: settings.refusals,
             ..Control::default()
         };
         observe(&mut control, &settings.namespaces);
@@ -268,12 +269,15 @@ impl Probes {
             ));
         }
         if let Some(events) = &mut self.events {
-            let clock = Clock::now();
-            // Nobody who reads counters asked for decisions.
-            events.drain(|event| {
-                if let Event::Change(told) = event {
-                    activity.changes.extend(changes::change(&told, clock));
+            let (clock, decisions) = (Clock::now(), &mut self.decisions);
+            events.drain(|event| match decisions.told(event, clock) {
+                Some((Traced::Change(change), _)) => activity.changes.push(change),
+                Some((Traced::Decision(decision), _)) => {
+                    activity.refusals.push(Refusal::Decision(decision));
                 }
+                Some((Traced::Drop(drop), _)) => activity.refusals.push(Refusal::Drop(drop)),
+                // Nobody who reads counters asked for it.
+                Some((Traced::End(_), _)) | None => {}
             });
         }
         object.diagnostics.drain_into(&mut activity.diagnostics);

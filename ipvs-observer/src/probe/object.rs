@@ -10,6 +10,7 @@ use aya::{
 use ipvs_observer_common::{
     control::Control,
     counter::Health,
+    event,
     layout::{self, Layout},
     slot::{self, Free},
 };
@@ -36,6 +37,27 @@ pub struct Sizes {
     pub destinations: u32,
     /// Bytes that events wait in until they are read; rounded up to a power of two.
     pub events: u32,
+}
+
+impl Sizes {
+    /// With room for so many refusals and drops of each namespace and interval, and as much again for changes.
+    #[must_use]
+    pub fn for_refusals(self, most: u32, namespaces: usize) -> Self {
+        /// A record has a head before it.
+        const RECORD: u32 = size_of::<event::Decision>() as u32 + 8;
+        /// Firsts and others.
+        const BUDGETS: u32 = 2;
+
+        let records = u32::try_from(namespaces)
+            .unwrap_or(u32::MAX)
+            .max(1)
+            .saturating_mul(BUDGETS * most);
+        let room = records.saturating_mul(2 * RECORD).min(1 << 30);
+        Self {
+            events: self.events.max(room),
+            ..self
+        }
+    }
 }
 
 impl Default for Sizes {
@@ -115,6 +137,7 @@ impl Object {
             loader
                 .map_max_entries("DURATIONS", slot::in_runs(services))
                 .map_max_entries("BESIDE_SCHEDULER", slot::in_runs(services))
+                .map_max_entries("REASONS", slot::in_runs(services))
                 .map_max_entries("ENDS", slot::in_runs(destinations))
                 .map_max_entries("REMOVED", destinations.div_ceil(REMOVED))
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());

@@ -33,6 +33,9 @@ pub struct ProbeSettings {
     pub namespaces: Vec<Netns>,
     /// What leaves the kernel as it happens.
     pub tell: Tell,
+    /// How many refusals and drops of a namespace and interval leave the kernel where `tell` has not all of them: so
+    /// many firsts of a service and reason, and so many others.
+    pub refusals: u32,
 }
 
 /// What leaves the kernel as it happens, beside the counters: a set.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use super::{
     shared::{Namespaces, Probing, Services, Writing, named},
-    values::{count, interval},
+    values::{count, interval, refusals},
 };
 use crate::{points::Schema, probe::ProbeMode, trigger::Start};
 
@@ -55,6 +55,13 @@ pub struct Collect {
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = named::<ProbeMode>())]
     pub probes: ProbeMode,
 
+    /// Write up to this many refusals and drops of a namespace and interval, the first of each service and reason before
+    /// others; all are counted. 0: none
+    #[arg(
+        long, value_name = "N", default_value = "10", value_parser = refusals, allow_hyphen_values = true
+    )]
+    refusals: u32,
+
     /// Read the connection table this often, and write it by real server and state: 60s, 5m [default: not]
     #[arg(long, value_name = "DURATION", value_parser = interval, allow_hyphen_values = true)]
     pub connections: Option<Duration>,
@@ -83,6 +90,14 @@ impl Collect {
             // Counters since the probes were attached say nothing in the one gather right after it.
             ProbeMode::Auto if self.once => ProbeMode::Off,
             mode => mode,
+        }
+    }
+
+    /// How many refusals and drops are written of a namespace and interval. The other schema has nothing of them.
+    pub fn refusals(&self) -> u32 {
+        match self.schema {
+            Schema::Full => self.refusals,
+            Schema::Telegraf => 0,
         }
     }
 

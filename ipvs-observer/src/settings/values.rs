@@ -96,6 +96,17 @@ pub fn entries(text: &str) -> Result<u32, String> {
     }
 }
 
+/// How many refusals are written: any number that the ring buffer can be made for, or none.
+pub fn refusals(text: &str) -> Result<u32, String> {
+    const MOST: u32 = 1000;
+    match text.parse() {
+        Ok(refusals) if refusals <= MOST => Ok(refusals),
+        _ => Err(format!(
+            "'{text}' is no number from 0 to {MOST}: write it as 10, or 0 for none"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -47,7 +47,7 @@ impl Named {
     }
 
     /// Does something in it, in a thread that ends.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let there = scope.spawn(|| {
                 netlink::enter(self.0).expect("root may");
@@ -103,7 +103,7 @@ pub struct Collect {
 }
 
 impl Collect {
-    fn start(args: &[&str]) -> Self {
+    pub fn start(args: &[&str]) -> Self {
         Self::of(observer::command(
             &[&["collect", "--trigger", "stdin"], args].concat(),
         ))

@@ -9,7 +9,7 @@ use crate::{
     health::{self, Health},
     line::Encoder,
     log, memory,
-    model::{Activity, Netns},
+    model::{Activity, Netns, Refusal},
     netlink::Failure,
     output::Outputs,
     points::{Observer, Points, ProbeHealth, Schema, Seen},
@@ -29,6 +29,8 @@ pub(super) struct Gatherer {
     namespaces: Vec<Namespace>,
     probes: Option<Probing>,
     connections: Option<Connections>,
+    /// How many refusals and drops are written of a namespace.
+    refusals: u32,
     /// Whether there is one gather, which has to have everything.
     once: bool,
     activity: Activity,
@@ -49,7 +51,11 @@ impl Gatherer {
             Probing::attach(&ProbeSettings {
                 mode,
                 btf: settings.probing.btf.clone(),
-                sizes: settings.probing.sizes(),
+                sizes: settings
+                    .probing
+                    .sizes()
+                    .for_refusals(settings.refusals(), namespaces.len()),
+                refusals: settings.refusals(),
                 namespaces: namespaces.iter().map(Namespace::netns).collect(),
                 tell: Tell::CHANGES,
             })
@@ -67,6 +73,7 @@ impl Gatherer {
                 .connections
                 .filter(|_| settings.schema == Schema::Full)
                 .map(Connections::new),
+            refusals: settings.refusals(),
             once: settings.once,
             activity: Activity::default(),
             points: Points::new(settings.schema, None),
@@ -150,8 +157,13 @@ impl Gatherer {
                 continue;
             }
             let changes = self.activity.changes.iter();
-            let made = changes.filter(|change| namespace.made(change) && wanted(filter, &change.service));
+            let made =
+                changes.filter(|change| namespace.saw(change.netns) && wanted(filter, &change.service));
             self.points.changes(&mut self.encoder, made);
+            let refusals = self.activity.refusals.iter();
+            let met = refusals.filter(|met| namespace.saw(met.netns()) && wanted(filter, met.service()));
+            let chosen = Refusal::chosen(met, self.refusals as usize);
+            self.points.refusals(&mut self.encoder, chosen);
             let observer = Observer {
                 status,
                 reason,

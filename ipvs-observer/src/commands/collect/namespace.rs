@@ -8,7 +8,7 @@ use std::{
 use crate::{
     correlate::Correlator,
     health::Reporter,
-    model::{Change, DumpCounters, Netns, Snapshot},
+    model::{DumpCounters, Netns, Snapshot},
     netlink::{self, Failure, Reader},
     points::Schema,
     settings::{ServiceSpec, wanted},
@@ -65,9 +65,9 @@ impl Namespace {
         self.reader.counters()
     }
 
-    /// Whether a change was made here since the gather before.
-    pub(super) fn made(&self, change: &Change) -> bool {
-        change.netns == self.netns() || change.netns == self.before
+    /// Whether what was told since the gather before happened here.
+    pub(super) fn saw(&self, netns: Netns) -> bool {
+        netns == self.netns() || netns == self.before
     }
 
     /// Reads the table. In a thread of its own where that is not the program's namespace: it ends there.

@@ -71,6 +71,7 @@ impl Tracer {
                 sizes: settings.sizes(),
                 namespaces: namespaces.observed(),
                 tell: settings.tell(),
+                refusals: 0,
             })
         });
         let color = settings.writing.outputs == [Target::Stdout] && io::stdout().is_terminal();

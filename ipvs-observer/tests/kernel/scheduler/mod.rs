@@ -4,6 +4,7 @@
 //! counters along in the kernel.
 
 mod around;
+mod budget;
 mod changes;
 pub mod client;
 mod ends;

@@ -16,17 +16,21 @@ use ipvs_observer::{
 use super::{
     Watch,
     around::Setting,
+    budget::Shown,
     client,
     ends::{at, close, ends, to, told},
     modprobe, named, packets, rules,
     trace::{ROOM, telling},
 };
-use crate::{abilities::lacking, ipvsadm};
+use crate::{abilities::lacking, ipvsadm, observer};
 
 #[test]
 fn a_syn_that_meets_an_old_entry_replaces_it_and_is_dropped_where_conntrack_holds_that() {
     const TIMES: usize = 4;
     let Some(mut probes) = telling(Tell::ENDS | Tell::DROPS | Tell::DECISIONS, ROOM) else {
+        return;
+    };
+    let Some(mut shown) = Shown::start("2") else {
         return;
     };
     let Some(mut watch) = Watch::whole() else { return };
@@ -83,6 +87,10 @@ fn a_syn_that_meets_an_old_entry_replaces_it_and_is_dropped_where_conntrack_hold
     }
     let dropped = (service.to_owned(), DropReason::OldConntrack);
     assert_eq!(drops, vec![dropped; TIMES]);
+    let lines = shown.gather();
+    let drops = observer::of(&lines, "ipvs_drop");
+    let reasons: Vec<_> = drops.map(|line| line.tag("reason")).collect();
+    assert_eq!(reasons, ["old_conntrack"; 2], "as many as are asked for");
     drop((held, settings));
 }
 
