@@ -41,6 +41,13 @@ pub struct Health {
     pub drops: u64,
     /// Those that found no room in it.
     pub drops_lost: u64,
+    /// Of the program at the tracepoint of dropped packets, which runs also where another program was interrupted, and
+    /// so counts beside the others: packets that IPVS could not send.
+    pub unsent: u64,
+    /// Drops among those that left through the ring buffer.
+    pub unsent_told: u64,
+    /// Those that found no room in it.
+    pub unsent_lost: u64,
     /// Ends of connections that left through the ring buffer.
     pub ends: u64,
     /// Those that found no room in it.
@@ -114,7 +121,7 @@ pub struct Ends {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
     /// Counters.
-    pub what: [u64; 8],
+    pub what: [u64; 12],
 }
 
 /// In [`Beside::what`]: connections that ended.
@@ -127,6 +134,12 @@ pub const BEGUN_BY_FTP: usize = 2;
 pub const DROPS_OLD_CONNTRACK: usize = 3;
 /// In [`Beside::what`]: packets dropped because their server was removed.
 pub const DROPS_SERVER_REMOVED: usize = 4;
+/// In [`Beside::what`]: packets dropped because there is no route to their real server.
+pub const DROPS_NO_ROUTE: usize = 5;
+/// In [`Beside::what`]: packets dropped because they are too large for the path to it.
+pub const DROPS_TOO_LARGE: usize = 6;
+/// In [`Beside::what`]: packets that could not be sent for another reason.
+pub const DROPS_TRANSMIT: usize = 7;
 
 macro_rules! sum {
     ($into:ident += $other:ident: $($field:ident),+) => {
@@ -140,7 +153,7 @@ impl Health {
         sum!(self += other: runs, entries, returns, orphans, decisions_orphaned, abandoned, durations_lost);
         sum!(self += other: calls_full, services_full, destinations_full, unreadable);
         sum!(self += other: decisions, decisions_lost, changes, changes_lost, candidates, candidates_lost);
-        sum!(self += other: drops, drops_lost, ends, ends_lost);
+        sum!(self += other: drops, drops_lost, ends, ends_lost, unsent, unsent_told, unsent_lost);
         self.services_given = self.services_given.max(other.services_given);
         self.destinations_given = self.destinations_given.max(other.destinations_given);
     }
@@ -172,7 +185,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 176, ServiceCounters: 112, DestinationCounters: 32, Ends: 64, Beside: 64);
+crate::plain!(Health: 200, ServiceCounters: 112, DestinationCounters: 32, Ends: 64, Beside: 96);
 
 #[cfg(test)]
 mod tests {

@@ -125,6 +125,10 @@ pub const PORTS_UNKNOWN: u32 = 1 << 2;
 pub const ACCEPTED: u32 = 1 << 3;
 /// The packet was sent on to where it was going.
 pub const BYPASSED: u32 = 1 << 4;
+/// Scheduling failed because the persistence engine found nothing in the packet to go by.
+pub const FAILED_BY_ENGINE: u32 = 1 << 5;
+/// Scheduling failed because the namespace has as many connections as it may have.
+pub const FAILED_BY_LIMIT: u32 = 1 << 6;
 
 /// The packet was a SYN, or an INIT of SCTP.
 pub const BEGUN_BY_SYN: u32 = 1;
@@ -216,6 +220,12 @@ pub struct ConnectionEvent {
 pub const DROPPED_OLD_CONNTRACK: u32 = 1;
 /// The connection's server was removed.
 pub const DROPPED_SERVER_REMOVED: u32 = 2;
+/// There is no route to the real server.
+pub const DROPPED_NO_ROUTE: u32 = 3;
+/// The packet is larger than the path to the real server, and must not be fragmented.
+pub const DROPPED_TOO_LARGE: u32 = 4;
+/// It could not be sent to the real server for another reason.
+pub const DROPPED_TRANSMIT: u32 = 5;
 
 /// Any other end of TCP and SCTP.
 pub const HOW_CLOSED: u32 = 0;

@@ -97,6 +97,14 @@ layout! {
     }
     "sk_buff" as packet: Packet {
         DECISIONS: data, len, data_len;
+        TRANSMIT: mark, dev, sk;
+    }
+    // From a packet to the number of its network namespace.
+    "net_device" as device: Device {
+        TRANSMIT: net = "net_device.nd_net.net";
+    }
+    "sock" as socket: Socket {
+        TRANSMIT: net = "sock.__sk_common.skc_net.net";
     }
     // What a configuration change asks for.
     "ip_vs_dest_user_kern" as request: DestinationRequest {
@@ -106,7 +114,7 @@ layout! {
     "netns_ipvs" as namespace: Namespace {
         SERVICES: net, inum = "net.ns.inum";
         LEFT: sysctl_expire_nodest_conn, sysctl_expire_quiescent_template, sysctl_conn_reuse_mode;
-        OPTIONAL: sysctl_conntrack;
+        OPTIONAL: sysctl_conntrack, conn_count, sysctl_conn_max;
     }
     "ip_vs_scheduler" as scheduler: Scheduler {
         DECISIONS: name;
@@ -144,9 +152,11 @@ pub const CONNECTIONS: u32 = 1 << 9;
 pub const CONFIGURED: u32 = 1 << 10;
 /// What a change leaves behind can be told, and what becomes of it.
 pub const LEFT: u32 = 1 << 11;
+/// Packets that are dropped where they are to be sent can be told apart.
+pub const TRANSMIT: u32 = 1 << 12;
 /// This kernel counts all connections of a destination where it used to count the inactive ones.
 pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
 /// A destination is known by the place from which the kernel is called back to free it.
 pub const CALLED_BACK: u32 = 1 << 8;
 
-crate::plain!(Layout: 276);
+crate::plain!(Layout: 304);

@@ -183,20 +183,30 @@ fn service_of(connection: u64, destination: u64) -> Option<(ServiceKey, u64)> {
 fn asked_for(connection: u64) -> Option<ServiceKey> {
     let ipvs = number(connection, layout!(connection.ipvs));
     let family = number(connection, layout!(connection.af)) as u16;
-    let mut service = ServiceKey {
+    let service = ServiceKey {
         netns: number(number(ipvs, layout!(namespace.net)), layout!(namespace.inum)) as u32,
-        fwmark: number(connection, layout!(connection.fwmark)) as u32,
         family,
+        protocol: number(connection, layout!(connection.protocol)) as u16,
+        address: address(connection, layout!(connection.vaddr), family),
+        port: port(connection, layout!(connection.vport)),
         ..ServiceKey::default()
     };
+    counted(service, number(connection, layout!(connection.fwmark)) as u32)
+}
+
+/// Among the services that are counted, that of a mark, of an address and port, or of all ports of the address.
+#[inline(always)]
+pub fn counted(mut service: ServiceKey, mark: u32) -> Option<ServiceKey> {
     let counted = |service: &ServiceKey| SERVICES.get_ptr(service).is_some();
-    if service.fwmark != 0 && counted(&service) {
-        return Some(service);
+    let marked = ServiceKey {
+        netns: service.netns,
+        fwmark: mark,
+        family: service.family,
+        ..ServiceKey::default()
+    };
+    if mark != 0 && counted(&marked) {
+        return Some(marked);
     }
-    service.fwmark = 0;
-    service.protocol = number(connection, layout!(connection.protocol)) as u16;
-    service.address = address(connection, layout!(connection.vaddr), family);
-    service.port = port(connection, layout!(connection.vport));
     if counted(&service) {
         return Some(service);
     }
@@ -277,7 +287,7 @@ impl States {
 
 /// Sends what befell a connection; false if there is no room for it.
 #[inline(always)]
-fn tell(what_kind: u32, befell: u32, of: &ServiceKey, connection: u64, destination_at: u64) -> bool {
+pub fn tell(what_kind: u32, befell: u32, of: &ServiceKey, connection: u64, destination_at: u64) -> bool {
     let Some(mut room) = EVENTS.reserve::<ConnectionEvent>(0) else {
         return false;
     };

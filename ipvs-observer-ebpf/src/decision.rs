@@ -170,6 +170,9 @@ fn write(
         .as_ref()
         .map_or((0, 0), |ends| (ends.client_port, ends.virtual_port));
     *flags = common_flags(verdict) | if ends.is_none() { event::PORTS_UNKNOWN } else { 0 };
+    if became == event::OUTCOME_FATAL {
+        *flags |= failed_by(call, end, verdict);
+    }
     *kind = event::DECISION;
     *outcome = became;
     *time = now();
@@ -192,6 +195,22 @@ fn common_flags(verdict: Option<&Verdict>) -> u32 {
         0
     };
     total | verdict.map_or(0, |verdict| verdict.flags as u32)
+}
+
+/// What made scheduling fail, of the things that are known by more than the failure.
+#[inline(always)]
+fn failed_by(call: &Call, end: &Ended, verdict: Option<&Verdict>) -> u32 {
+    // Only the engine comes before the scheduler, beside a template that decides.
+    let unasked = verdict.is_none() && end.template.is_none();
+    if unasked && has(layout::CONFIGURED) && number(call.subject, layout!(service.pe)) != 0 {
+        return event::FAILED_BY_ENGINE;
+    }
+    let ipvs = number(call.subject, layout!(service.ipvs));
+    let most = layout!(namespace.sysctl_conn_max);
+    if most.present() && number(ipvs, layout!(namespace.conn_count)) >= number(ipvs, most) {
+        return event::FAILED_BY_LIMIT;
+    }
+    0
 }
 
 /// The destination as it was before this connection. The scheduler's verdict has it; without one, this

@@ -35,10 +35,11 @@ mod scheduler;
 mod tally;
 mod template;
 mod told;
+mod unsent;
 
 use aya_ebpf::{
-    macros::{kprobe, kretprobe},
-    programs::{ProbeContext, RetProbeContext},
+    macros::{kprobe, kretprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use ipvs_observer_common::event;
 
@@ -165,6 +166,27 @@ fn connection_expired_now(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn connection_listens(ctx: ProbeContext) -> u32 {
     connection::listens(&ctx);
+    0
+}
+
+/// Entry of `__icmp_send`.
+#[kprobe]
+fn icmp_sent(ctx: ProbeContext) -> u32 {
+    unsent::icmp(&ctx);
+    0
+}
+
+/// Entry of `icmp6_send`.
+#[kprobe]
+fn icmp6_sent(ctx: ProbeContext) -> u32 {
+    unsent::icmp6(&ctx);
+    0
+}
+
+/// The tracepoint `kfree_skb`.
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn packet_dropped(ctx: RawTracePointContext) -> u32 {
+    unsent::dropped(&ctx);
     0
 }
 

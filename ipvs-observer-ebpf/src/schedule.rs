@@ -24,7 +24,7 @@ use crate::{
     packet,
     read::{has, layout, number},
     scheduler::{self, Heard, last_heard},
-    template,
+    template, unsent,
 };
 
 /// `NF_DROP`.
@@ -35,6 +35,7 @@ const ACCEPT: i32 = 1;
 /// `ip_vs_schedule(svc, skb, pd, ignored, iph)` begins.
 #[inline(always)]
 pub fn entry(ctx: &ProbeContext) {
+    unsent::module_is_here(ctx);
     call::begin(
         ctx,
         Function::Schedule,
@@ -57,6 +58,9 @@ pub fn returned<const TELL: bool>(ctx: &RetProbeContext) {
     match call {
         Some(call) if has(layout::SERVICES) => {
             let end = Ended::of(ctx, &call);
+            if end.connection != 0 {
+                unsent::scheduled(call.packet, end.connection);
+            }
             if TELL {
                 let said = verdict.as_ref().and_then(|found| found.since(&call));
                 let heard = said.map(|verdict| Heard {

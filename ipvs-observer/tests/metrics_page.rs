@@ -136,6 +136,7 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
             ends: true,
             reused_ports: true,
             ftp: true,
+            unsent: true,
         },
         ..Activity::default()
     };

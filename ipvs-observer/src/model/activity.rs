@@ -71,6 +71,12 @@ pub struct ServiceActivity {
     pub ended_server_removed: u64,
     /// A SYN was dropped because connection tracking still held an earlier connection from its port.
     pub drops_old_conntrack: u64,
+    /// A packet was dropped because there is no route to its destination.
+    pub drops_no_route: u64,
+    /// A packet was dropped because it is larger than the path to its destination.
+    pub drops_too_large: u64,
+    /// A packet could not be sent to its destination for another reason.
+    pub drops_transmit: u64,
     /// Scheduling failed for another reason, and the packet was dropped.
     pub fatal: u64,
     /// Nanoseconds spent in the scheduler.
@@ -126,6 +132,10 @@ pub struct Ends {
 
 /// What befalls connections beside the scheduler, as far as this kernel shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each probe holds or does not, whatever the others do"
+)]
 pub struct Watched {
     /// How they end.
     pub ends: bool,
@@ -133,6 +143,8 @@ pub struct Watched {
     pub reused_ports: bool,
     /// Data connections of FTP.
     pub ftp: bool,
+    /// Packets that could not be sent to a destination.
+    pub unsent: bool,
 }
 
 /// By keys of the kernel's configuration, which root chooses: nobody gains by making them collide, and hashing them

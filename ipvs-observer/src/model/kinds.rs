@@ -89,6 +89,12 @@ table! {
     OldConntrack = "old_conntrack", "connection tracking holds an earlier connection from this port";
     /// The connection's destination was removed.
     ServerRemoved = "server_removed", "its real server was removed";
+    /// There is no route to the destination.
+    NoRoute = "no_route", "no route to the real server";
+    /// It is larger than the path to the destination, and must not be fragmented.
+    TooLarge = "too_large", "larger than the path to the real server";
+    /// It could not be sent to the destination for another reason.
+    Transmit = "transmit", "could not be sent to the real server";
 }
 
 table! {

@@ -2,7 +2,7 @@
 
 use super::{Points, Schema, telegraf_stats};
 use crate::{
-    line::Encoder,
+    line::{Encoder, Line},
     model::{Destination, Durations, ServiceActivity, ServiceEntries, VirtualServer, Watched},
 };
 
@@ -53,53 +53,8 @@ impl Points {
                     .unsigned("real_servers_drained", drained as u64);
             }
         }
-        if let Some((
-            ServiceActivity {
-                calls,
-                picks,
-                none,
-                template_hits,
-                refused,
-                accepted,
-                bypassed,
-                begun_by_server,
-                begun_by_ftp,
-                ended,
-                ended_server_removed,
-                drops_old_conntrack,
-                fatal,
-                ns_sum,
-                durations,
-            },
-            watched,
-        )) = seen
-        {
-            line.unsigned("schedule_calls", *calls)
-                .unsigned("schedule_picks", *picks)
-                .unsigned("schedule_none", *none)
-                .unsigned("template_hits", *template_hits)
-                .unsigned("refused", *refused)
-                .unsigned("accepted", *accepted)
-                .unsigned("bypassed", *bypassed)
-                .unsigned("begun_by_server", *begun_by_server)
-                .unsigned("fatal", *fatal)
-                .unsigned("schedule_ns_sum", *ns_sum);
-            if watched.ftp {
-                line.unsigned("begun_by_ftp", *begun_by_ftp);
-            }
-            if watched.reused_ports {
-                line.unsigned("drops_old_conntrack", *drops_old_conntrack);
-            }
-            if watched.ends {
-                line.unsigned("ended", *ended)
-                    .unsigned("ended_server_removed", *ended_server_removed);
-            }
-            if let Some(Durations { p50, p90, p99, max }) = *durations {
-                line.unsigned("schedule_ns_p50", p50)
-                    .unsigned("schedule_ns_p90", p90)
-                    .unsigned("schedule_ns_p99", p99)
-                    .unsigned("schedule_ns_max", max);
-            }
+        if let Some((activity, watched)) = seen {
+            probed(&mut line, activity, watched);
         }
         if let Some(ServiceEntries {
             orphaned,
@@ -112,5 +67,60 @@ impl Points {
             }
         }
         line.end(timestamp);
+    }
+}
+
+/// What the probes saw, as far as this kernel shows it.
+fn probed(line: &mut Line<'_>, activity: &ServiceActivity, watched: Watched) {
+    let ServiceActivity {
+        calls,
+        picks,
+        none,
+        template_hits,
+        refused,
+        accepted,
+        bypassed,
+        begun_by_server,
+        begun_by_ftp,
+        ended,
+        ended_server_removed,
+        drops_old_conntrack,
+        drops_no_route,
+        drops_too_large,
+        drops_transmit,
+        fatal,
+        ns_sum,
+        durations,
+    } = activity;
+    line.unsigned("schedule_calls", *calls)
+        .unsigned("schedule_picks", *picks)
+        .unsigned("schedule_none", *none)
+        .unsigned("template_hits", *template_hits)
+        .unsigned("refused", *refused)
+        .unsigned("accepted", *accepted)
+        .unsigned("bypassed", *bypassed)
+        .unsigned("begun_by_server", *begun_by_server)
+        .unsigned("fatal", *fatal)
+        .unsigned("schedule_ns_sum", *ns_sum);
+    if watched.ftp {
+        line.unsigned("begun_by_ftp", *begun_by_ftp);
+    }
+    if watched.reused_ports {
+        line.unsigned("drops_old_conntrack", *drops_old_conntrack);
+    }
+    if watched.unsent {
+        line.unsigned("drops_no_route", *drops_no_route)
+            .unsigned("drops_too_large", *drops_too_large)
+            .unsigned("drops_transmit", *drops_transmit);
+    }
+    if watched.ends {
+        line.unsigned("ended", *ended)
+            .unsigned("ended_server_removed", *ended_server_removed);
+    }
+    if let Some(Durations { p50, p90, p99, max }) = *durations {
+        line.unsigned("schedule_ns_p50", p50)
+            .unsigned("schedule_ns_p90", p90)
+            .unsigned("schedule_ns_p99", p99)
+            .unsigned("schedule_ns_max", max);
     }
 }

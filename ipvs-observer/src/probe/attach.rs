@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, mem, thread};
 
-use aya::programs::kprobe::KProbeLink;
+use aya::programs::{kprobe::KProbeLink, raw_trace_point::RawTracePointLink};
 use ipvs_observer_common::{control, layout as features};
 
 use super::{
     availability::Availability,
     functions::{
-        CONNECTION_FREED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, NO_DURATIONS, OVERLOAD, PROBES,
-        Probe, Programs, SCHEDULE, both,
+        CONNECTION_FREED, DROPPED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, NO_DURATIONS, NO_UNSENT,
+        OVERLOAD, PROBES, Probe, Programs, SCHEDULE, both,
     },
     modules::{Incarnation, Modules},
     object::Object,
@@ -32,6 +32,8 @@ const AT_ONCE: usize = 2;
 /// The probes that hold. Dropping a link takes the probe away.
 pub(super) struct Attached {
     links: BTreeMap<String, Held>,
+    /// At the tracepoint of packets that the kernel drops.
+    dropped: Option<RawTracePointLink>,
     telling: bool,
 }
 
@@ -45,6 +47,7 @@ impl Attached {
     pub(super) fn new(telling: bool) -> Self {
         Self {
             links: BTreeMap::new(),
+            dropped: None,
             telling,
         }
     }
@@ -61,6 +64,7 @@ impl Attached {
 
     /// Takes all probes away. For each the kernel waits until nobody can be in it any more: they wait together.
     pub(super) fn let_go(&mut self) {
+        self.dropped = None;
         let mut links: Vec<_> = mem::take(&mut self.links)
             .into_values()
             .flat_map(|held| held.links)
@@ -84,6 +88,7 @@ impl Attached {
         for probe in &PROBES {
             self.renew_one(object, probe, ipvs, &mut others);
         }
+        self.renew_dropped(object, &mut others);
         self.renew_schedulers(object, modules, &mut others);
         self.renew_one(object, &SCHEDULE, ipvs, availability);
         availability.append(others);
@@ -118,6 +123,21 @@ impl Attached {
         }
     }
 
+    /// After the probes that say why a packet is dropped.
+    fn renew_dropped(&mut self, object: &mut Object, availability: &mut Availability) {
+        if object.features & features::TRANSMIT == 0 {
+            return;
+        }
+        let name = format!("tracepoint {DROPPED}");
+        if self.dropped.is_none() {
+            match attach_tracepoint(object) {
+                Ok(link) => self.dropped = Some(link),
+                Err(reason) => return availability.missed(&name, NO_UNSENT, &reason),
+            }
+        }
+        availability.met(&name, NO_UNSENT);
+    }
+
     /// Whether the scheduler's being asked is seen.
     pub(super) fn watches_scheduling(&self) -> bool {
         self.links.contains_key(SCHEDULE.function)
@@ -135,6 +155,7 @@ impl Attached {
             ends: holds(CONNECTION_FREED),
             reused_ports: holds(EXPIRED_NOW),
             ftp: holds(LISTENS),
+            unsent: self.dropped.is_some(),
         }
     }
 
@@ -218,6 +239,13 @@ fn attach(object: &mut Object, program: &str, function: &str, telling: bool) -> 
     program
         .take_link(link)
         .map_err(|error| Reason::of_attaching(function, &error))
+}
+
+fn attach_tracepoint(object: &mut Object) -> Result<RawTracePointLink, Reason> {
+    let program = object.tracepoint("packet_dropped")?;
+    let attaching = |error| Reason::of_attaching(DROPPED, &error);
+    let link = program.attach(DROPPED).map_err(attaching)?;
+    program.take_link(link).map_err(attaching)
 }
 
 impl Drop for Attached {

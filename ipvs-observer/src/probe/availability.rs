@@ -137,6 +137,7 @@ fn feature(feature: u32) -> (&'static str, &'static str) {
         layout::STATE => ("layout of destination state", "no overloads, no trace"),
         layout::DECISIONS => ("layout of decisions", "no trace"),
         layout::CONNECTIONS => ("layout of connections", "neither ends of connections nor drops"),
+        layout::TRANSMIT => ("layout of packets", super::functions::NO_UNSENT),
         layout::CANDIDATES => ("layout of candidates", "no trace --explain"),
         layout::CONFIGURED => ("layout of settings", "changes do not say what they change"),
         layout::LEFT => (

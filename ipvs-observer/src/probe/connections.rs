@@ -84,6 +84,9 @@ fn reason(what: u32) -> Option<DropReason> {
     Some(match what {
         event::DROPPED_OLD_CONNTRACK => DropReason::OldConntrack,
         event::DROPPED_SERVER_REMOVED => DropReason::ServerRemoved,
+        event::DROPPED_NO_ROUTE => DropReason::NoRoute,
+        event::DROPPED_TOO_LARGE => DropReason::TooLarge,
+        event::DROPPED_TRANSMIT => DropReason::Transmit,
         _ => return None,
     })
 }

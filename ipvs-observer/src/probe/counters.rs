@@ -4,8 +4,8 @@ use std::io;
 
 use ipvs_observer_common::{
     counter::{
-        BEGUN_BY_FTP, Beside, DROPS_OLD_CONNTRACK, DestinationCounters, ENDED, ENDED_SERVER_REMOVED, Ends,
-        Health, ServiceCounters,
+        BEGUN_BY_FTP, Beside, DROPS_NO_ROUTE, DROPS_OLD_CONNTRACK, DROPS_TOO_LARGE, DROPS_TRANSMIT,
+        DestinationCounters, ENDED, ENDED_SERVER_REMOVED, Ends, Health, ServiceCounters,
     },
     event,
     histogram::Histogram,
@@ -154,6 +154,9 @@ impl Counters {
                     ended: beside[ENDED],
                     ended_server_removed: beside[ENDED_SERVER_REMOVED],
                     drops_old_conntrack: beside[DROPS_OLD_CONNTRACK],
+                    drops_no_route: beside[DROPS_NO_ROUTE],
+                    drops_too_large: beside[DROPS_TOO_LARGE],
+                    drops_transmit: beside[DROPS_TRANSMIT],
                     fatal: sum.fatal,
                     ns_sum: sum.ns_sum,
                     durations,
@@ -267,23 +270,29 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
         object.since_attached(&health, |health| health.decisions_orphaned) + kernel.decisions_missed;
     ProbeTotals {
         map_bytes: object.map_bytes,
-        runs: health.runs,
+        runs: health.runs + health.unsent,
         run_ns: kernel.run_ns,
         missed: kernel.missed,
         entries: health.entries,
         returns: health.returns,
         unpaired: health.orphans + health.abandoned,
         durations_lost: object.since_attached(&health, |health| health.durations_lost),
-        events: health.decisions + health.changes + health.drops + health.ends + health.candidates,
+        events: health.decisions
+            + health.changes
+            + health.drops
+            + health.unsent_told
+            + health.ends
+            + health.candidates,
         events_lost: health.decisions_lost
             + health.changes_lost
             + health.drops_lost
+            + health.unsent_lost
             + health.ends_lost
             + health.candidates_lost,
         lost: Lost {
             decisions: health.decisions_lost + decisions_skipped,
             changes: health.changes_lost,
-            drops: health.drops_lost,
+            drops: health.drops_lost + health.unsent_lost,
             ends: health.ends_lost,
             candidates: health.candidates_lost,
         },

@@ -175,10 +175,7 @@ fn by_scheduling(
     match told.outcome {
         event::OUTCOME_SCHEDULED => (Outcome::Scheduled, String::new()),
         event::OUTCOME_TEMPLATE => (Outcome::Template, held(destination).to_owned()),
-        event::OUTCOME_FATAL => (
-            Outcome::Fatal,
-            "no memory, too many connections (conn_max), or the persistence engine refused".to_owned(),
-        ),
+        event::OUTCOME_FATAL => (Outcome::Fatal, failed_by(told).to_owned()),
         event::OUTCOME_UNASKED if told.service.fwmark == 0 && told.service.port == 0 => (
             Outcome::None,
             "only a persistent service can have port 0".to_owned(),
@@ -189,6 +186,17 @@ fn by_scheduling(
         ),
         _ if scheduler.is_empty() => (Outcome::None, "the service has no scheduler".to_owned()),
         _ => nothing(&told.summary, &told.message),
+    }
+}
+
+/// What made scheduling fail.
+fn failed_by(told: &KernelDecision) -> &'static str {
+    if told.flags & event::FAILED_BY_ENGINE != 0 {
+        "the persistence engine finds nothing in the packet to go by"
+    } else if told.flags & event::FAILED_BY_LIMIT != 0 {
+        "the namespace has as many connections as net.ipv4.vs.conn_max allows"
+    } else {
+        "no memory for the connection"
     }
 }
 

@@ -56,6 +56,9 @@ const NO_OVERLOADS: &str = "overloads are seen by scheduling alone: that one end
 const NO_CHANGES: &str = "configuration changes of this kind are not told";
 const NO_FORGETTING: &str = "counters of what was deleted stay until the next gather";
 const NO_KEEPING: &str = "counters of a removed real server begin anew when it is added again";
+const NO_REASON: &str =
+    "packets that cannot be sent to a real server are counted as drops_transmit, whatever the reason";
+pub(super) const NO_UNSENT: &str = "packets that cannot be sent to a real server are not counted";
 pub(super) const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
 
 pub(super) const OVERLOAD: &str = "ip_vs_dest_update_overload";
@@ -63,6 +66,8 @@ pub(super) const LEAVE: &str = "ip_vs_leave";
 pub(super) const EXPIRED_NOW: &str = "ip_vs_conn_expire_now";
 pub(super) const CONNECTION_FREED: &str = "ip_vs_conn_rcu_free";
 pub(super) const LISTENS: &str = "ip_vs_tcp_conn_listen";
+/// The tracepoint of packets that the kernel drops.
+pub(super) const DROPPED: &str = "kfree_skb";
 pub(super) const FREED: &str = "ip_vs_dest_free";
 pub(super) const FREED_LATER: &str = "ip_vs_dest_rcu_free";
 
@@ -75,7 +80,7 @@ pub(super) const SCHEDULE: Probe = probe(
 );
 
 /// Every other function that is probed by its own name. One that interprets another comes after it.
-pub(super) const PROBES: [Probe; 17] = [
+pub(super) const PROBES: [Probe; 19] = [
     probe(
         "ip_vs_check_template",
         both("template_entry", "template_return"),
@@ -127,6 +132,12 @@ pub(super) const PROBES: [Probe; 17] = [
         features::CONNECTIONS,
         "data connections of FTP are not counted",
     ),
+    probe("__icmp_send", entry("icmp_sent"), features::TRANSMIT, NO_REASON),
+    Probe {
+        // A kernel without IPv6 lacks nothing by it.
+        optional: true,
+        ..probe("icmp6_send", entry("icmp6_sent"), features::TRANSMIT, NO_REASON)
+    },
     Probe {
         optional: true,
         // Where it frees at once, or where the compiler kept the function.

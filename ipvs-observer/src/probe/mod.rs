@@ -359,6 +359,8 @@ impl Probes {
 
     fn nothing_works(&mut self, need: &str, reason: &Reason) {
         self.availability.missed(need, NOTHING, reason);
+        self.availability
+            .missed(functions::DROPPED, functions::NO_UNSENT, reason);
         for probe in functions::probes() {
             self.availability
                 .missed(probe.function, probe.consequence, reason);

@@ -5,7 +5,7 @@ use std::io;
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{MapData, RingBuf, Stack},
-    programs::{KProbe, Program},
+    programs::{KProbe, Program, RawTracePoint},
 };
 use ipvs_observer_common::{
     control::Control,
@@ -203,13 +203,28 @@ impl Object {
         Ok(program)
     }
 
+    /// The program of a tracepoint by name, loaded likewise.
+    pub(super) fn tracepoint(&mut self, name: &str) -> Result<&mut RawTracePoint, Reason> {
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| Reason::no_program(name))?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| Reason::of_loading(&error))?;
+        }
+        Ok(program)
+    }
+
     /// What the kernel says of the programs.
     pub(super) fn account(&self) -> Account {
         let programs = self.ebpf.programs().filter_map(|(name, program)| {
-            let Program::KProbe(program) = program else {
-                return None;
+            let fd = match program {
+                Program::KProbe(program) => program.fd(),
+                Program::RawTracePoint(program) => program.fd(),
+                _ => return None,
             };
-            Some((name, program.fd().ok()?))
+            Some((name, fd.ok()?))
         });
         self.accountant.of(programs)
     }
@@ -248,12 +263,14 @@ mod tests {
         let names: Vec<String> = object.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         assert!(!names.is_empty());
         for name in names {
-            if let Err(reason) = object.program(&name) {
-                let program = object.ebpf.program_mut(&name).expect("it was listed");
-                let Program::KProbe(program) = program else {
-                    panic!("{name} is no kprobe");
-                };
-                panic!("{name}: {reason:?}\n{:?}", program.load().err());
+            let program = object.ebpf.program_mut(&name).expect("it was listed");
+            let loaded = match program {
+                Program::KProbe(program) => program.load(),
+                Program::RawTracePoint(program) => program.load(),
+                _ => panic!("{name} is of no kind that is known"),
+            };
+            if let Err(error) = loaded {
+                panic!("{name}: {error:?}");
             }
         }
     }

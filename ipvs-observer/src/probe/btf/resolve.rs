@@ -125,6 +125,7 @@ fn switch_off_what_rests_on_another(layout: &mut Layout) {
         (features::CONFIGURED, features::DECISIONS | features::CHANGES),
         (features::LEFT, features::STATE | features::CHANGES),
         (features::CONNECTIONS, features::DECISIONS),
+        (features::TRANSMIT, features::CONNECTIONS),
     ];
     for (feature, base) in rests {
         if layout.features & base != base {

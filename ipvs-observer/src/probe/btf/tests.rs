@@ -27,7 +27,8 @@ const ALL: u32 = features::SERVICES
     | features::CHANGES
     | features::CONFIGURED
     | features::LEFT
-    | features::CONNECTIONS;
+    | features::CONNECTIONS
+    | features::TRANSMIT;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/btf")
@@ -146,7 +147,8 @@ fn a_missing_member_switches_off_its_feature_and_what_rests_on_it_and_nothing_el
         | features::CANDIDATES
         | features::CONFIGURED
         | features::LEFT
-        | features::CONNECTIONS;
+        | features::CONNECTIONS
+        | features::TRANSMIT;
     assert_eq!(resolved.layout.features & ALL, ALL & !off);
 }
 

@@ -152,6 +152,24 @@ refused_during() {
     get 8086
 }
 
+unsent_before() {
+    service 8092 rr
+    server 8092 10.9.9.9
+}
+unsent_during() {
+    get 8092
+}
+
+silent_before() {
+    service 8093 rr
+    server 8093 10.2.1.99
+}
+silent_during() {
+    get 8093 &
+    get 8093 &
+    wait
+}
+
 flapping_before() {
     service 8087 rr
     server 8087 10.2.1.2 -x 2

@@ -8,6 +8,7 @@ mod budget;
 mod changes;
 pub mod client;
 mod ends;
+mod fatal;
 mod interval;
 mod left;
 mod lifetimes;
@@ -19,6 +20,7 @@ mod refusals;
 mod reused;
 mod templates;
 mod trace;
+mod unsent;
 
 use std::{
     collections::BTreeMap,
