@@ -199,9 +199,10 @@ fn common_flags(verdict: Option<&Verdict>) -> u32 {
 
 /// What made scheduling fail, of the things that are known by more than the failure.
 #[inline(always)]
-fn failed_by(call: &Call, end: &Ended, verdict: Option<&Verdict>) -> u32 {
+fn failed_by(call: &Call, end: Option<&Ended>, verdict: Option<&Verdict>) -> u32 {
     // Only the engine comes before the scheduler, beside a template that decides.
-    let unasked = verdict.is_none() && end.template.is_none();
+    let unasked =
+        verdict.is_none_or(|verdict| verdict.ns == 0) && end.is_none_or(|end| end.template.is_none());
     if unasked && has(layout::CONFIGURED) && number(call.subject, layout!(service.pe)) != 0 {
         return event::FAILED_BY_ENGINE;
     }
