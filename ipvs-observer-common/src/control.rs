@@ -44,5 +44,9 @@ pub const LOOK_FOR_OVERLOAD: u32 = 1;
 pub const TELL_AFTER_LEAVE: u32 = 1 << 1;
 /// In [`Control::ways`]: it is seen when the kernel lets go of a removed destination, whose counters stay until then.
 pub const KEEP_REMOVED: u32 = 1 << 2;
+/// In [`Control::ways`]: what a defence drops is looked for between the service's being found and the scheduler.
+pub const LOOK_FOR_DEFENCE: u32 = 1 << 3;
+/// In [`Control::ways`]: what becomes of a packet that meets an entry is looked for from there to the packet's end.
+pub const LOOK_AT_PACKETS: u32 = 1 << 4;
 
 crate::plain!(Control: 144);

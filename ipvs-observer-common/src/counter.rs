@@ -60,7 +60,16 @@ pub struct Health {
     pub services_given: u32,
     /// Likewise, of destinations.
     pub destinations_given: u32,
+    /// When something was last seen to be so, in ns of the monotonic clock: by the constants `SEEN_*`.
+    pub seen: [u64; 3],
 }
+
+/// In [`Health::seen`]: an observed namespace may drop new connections to defend itself (`drop_packet` is not 0).
+pub const SEEN_DROP_PACKET: usize = 0;
+/// In [`Health::seen`]: an observed namespace may kill entries to defend itself (`drop_entry` is not 0).
+pub const SEEN_DROP_ENTRY: usize = 1;
+/// In [`Health::seen`]: an observed namespace learns connections of another director.
+pub const SEEN_BACKUP: usize = 2;
 
 /// What the scheduler did for a service, per CPU.
 #[repr(C)]
@@ -140,6 +149,12 @@ pub const DROPS_NO_ROUTE: usize = 5;
 pub const DROPS_TOO_LARGE: usize = 6;
 /// In [`Beside::what`]: packets that could not be sent for another reason.
 pub const DROPS_TRANSMIT: usize = 7;
+/// In [`Beside::what`]: new connections that a defence dropped.
+pub const DROPS_DEFENCE: usize = 8;
+/// In [`Beside::what`]: SYNs that took the entry of an earlier connection.
+pub const REUSED: usize = 9;
+/// In [`Beside::what`]: connections learnt from another director.
+pub const BEGUN_BY_SYNC: usize = 10;
 
 macro_rules! sum {
     ($into:ident += $other:ident: $($field:ident),+) => {
@@ -156,6 +171,9 @@ impl Health {
         sum!(self += other: drops, drops_lost, ends, ends_lost, unsent, unsent_told, unsent_lost);
         self.services_given = self.services_given.max(other.services_given);
         self.destinations_given = self.destinations_given.max(other.destinations_given);
+        for (last, seen) in self.seen.iter_mut().zip(other.seen) {
+            *last = seen.max(*last);
+        }
     }
 }
 
@@ -185,7 +203,7 @@ impl DestinationCounters {
     }
 }
 
-crate::plain!(Health: 200, ServiceCounters: 112, DestinationCounters: 32, Ends: 64, Beside: 96);
+crate::plain!(Health: 224, ServiceCounters: 112, DestinationCounters: 32, Ends: 64, Beside: 96);
 
 #[cfg(test)]
 mod tests {

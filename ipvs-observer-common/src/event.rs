@@ -16,6 +16,8 @@ pub const DROP: u32 = 4;
 pub const END: u32 = 5;
 /// A [`ConnectionEvent`]: a connection began without the scheduler.
 pub const ELSEWHERE: u32 = 6;
+/// A [`ConnectionEvent`]: a SYN took the entry of an earlier connection.
+pub const REUSED: u32 = 8;
 
 /// A destination as it was at a moment.
 #[repr(C)]
@@ -129,6 +131,10 @@ pub const BYPASSED: u32 = 1 << 4;
 pub const FAILED_BY_ENGINE: u32 = 1 << 5;
 /// Scheduling failed because the namespace has as many connections as it may have.
 pub const FAILED_BY_LIMIT: u32 = 1 << 6;
+/// The client had a template, which was given up because its server was removed.
+pub const TEMPLATE_REMOVED: u32 = 1 << 7;
+/// The client had a template, which was given up because its server has weight 0.
+pub const TEMPLATE_DRAINED: u32 = 1 << 8;
 
 /// The packet was a SYN, or an INIT of SCTP.
 pub const BEGUN_BY_SYN: u32 = 1;
@@ -140,6 +146,8 @@ pub const BEGUN_BY_ICMP: u32 = 3;
 pub const BEGUN_BY_SERVER: u32 = 4;
 /// It is a data connection of FTP.
 pub const BEGUN_BY_FTP: u32 = 5;
+/// It was learnt from another director.
+pub const BEGUN_BY_SYNC: u32 = 6;
 
 /// Most candidates that one event tells of.
 pub const MOST_CANDIDATES: usize = 128;
@@ -188,7 +196,7 @@ pub struct CandidatesHeader {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionEvent {
-    /// [`DROP`], [`END`] or [`ELSEWHERE`].
+    /// [`DROP`], [`END`], [`ELSEWHERE`] or [`REUSED`].
     pub kind: u32,
     /// One of the `DROPPED_*`, the `HOW_*` or the `BEGUN_BY_*`.
     pub what: u32,
@@ -226,6 +234,8 @@ pub const DROPPED_NO_ROUTE: u32 = 3;
 pub const DROPPED_TOO_LARGE: u32 = 4;
 /// It could not be sent to the real server for another reason.
 pub const DROPPED_TRANSMIT: u32 = 5;
+/// A defence drops some of the packets that would begin a connection.
+pub const DROPPED_DEFENCE: u32 = 6;
 
 /// Any other end of TCP and SCTP.
 pub const HOW_CLOSED: u32 = 0;

@@ -86,7 +86,7 @@ layout! {
     "ip_vs_conn" as connection: Connection {
         DESTINATIONS: dest;
         DECISIONS: flags;
-        CONNECTIONS: af, caddr, vaddr, cport, vport, protocol, state, fwmark, ipvs,
+        CONNECTIONS: af, caddr, vaddr, cport, vport, protocol, state, fwmark, ipvs, timer,
             /// `rcu_head`, as in `ip_vs_dest`.
             callback_head;
     }
@@ -114,6 +114,7 @@ layout! {
     "netns_ipvs" as namespace: Namespace {
         SERVICES: net, inum = "net.ns.inum";
         LEFT: sysctl_expire_nodest_conn, sysctl_expire_quiescent_template, sysctl_conn_reuse_mode;
+        CONNECTIONS: sysctl_drop_packet, sysctl_drop_entry, sync_state;
         OPTIONAL: sysctl_conntrack, conn_count, sysctl_conn_max;
     }
     "ip_vs_scheduler" as scheduler: Scheduler {
@@ -159,4 +160,4 @@ pub const TOTAL_CONNECTIONS: u32 = 1 << 7;
 /// A destination is known by the place from which the kernel is called back to free it.
 pub const CALLED_BACK: u32 = 1 << 8;
 
-crate::plain!(Layout: 304);
+crate::plain!(Layout: 320);

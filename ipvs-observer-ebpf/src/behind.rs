@@ -100,6 +100,31 @@ pub fn find<T>(map: &'static HashMap<u64, Left<T>>, ctx: &impl EbpfContext) -> O
     (below <= DEEPEST).then_some(Found { place, left })
 }
 
+/// Finds what was left on this stack by a call above this one, which is not over, or within that before this one.
+#[inline(always)]
+pub fn find_above<T>(map: &'static HashMap<u64, Left<T>>, ctx: &impl EbpfContext) -> Option<Found<T>> {
+    let stack = stack_pointer(ctx);
+    let mut place = stack >> STACK_BITS;
+    // SAFETY: as above, also of what is on the far side of a boundary.
+    let mut left = unsafe { map.get(place) };
+    if left.is_none() {
+        place += 1;
+        // SAFETY: as above.
+        left = unsafe { map.get(place) };
+    }
+    let left = left?;
+    let above = left.stack.wrapping_add(BESIDE).wrapping_sub(stack);
+    (above <= DEEPEST).then_some(Found { place, left })
+}
+
+/// Takes out what a call above this one, or one within that before this one, left on this stack.
+#[inline(always)]
+pub fn take_out_above<T>(map: &'static HashMap<u64, Left<T>>, ctx: &impl EbpfContext) {
+    if let Some(found) = find_above(map, ctx) {
+        take_out(map, &found);
+    }
+}
+
 /// Empties the place of what was found. Nothing of it is to be used afterwards.
 #[inline(always)]
 pub fn take_out<T>(map: &'static HashMap<u64, Left<T>>, found: &Found<T>) {

@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 
-use crate::maps::health;
+use crate::{maps::health, read::bytes};
 
 /// Calls under way: as many as CPUs and preempted tasks can be inside probed functions at one time.
 #[map]
@@ -38,6 +38,10 @@ pub enum Function {
     Overload,
     /// `__ip_vs_update_dest`.
     Update,
+    /// `tcp_conn_schedule` and its like.
+    ConnectionSchedule,
+    /// `ip_vs_conn_in_get_proto`.
+    Lookup,
 }
 
 /// What names a call under way.
@@ -146,6 +150,12 @@ pub fn stack_at_entry(ctx: &ProbeContext) -> u64 {
 #[inline(always)]
 pub fn stack_at_return(ctx: &RetProbeContext) -> u64 {
     stack_pointer(ctx).wrapping_sub(8)
+}
+
+/// The seventh argument of a function that begins: it lies behind the return address.
+#[inline(always)]
+pub fn seventh(ctx: &ProbeContext) -> u64 {
+    u64::from_ne_bytes(bytes(stack_at_entry(ctx) + 8))
 }
 
 /// Counts a run of a probe that needs no pairing.

@@ -6,12 +6,10 @@
 //! could ask. Until then the entry, its destination and the destination's service stay as they were. Entries of
 //! one-packet services are freed on the spot, by no function of their own: they are counted where they are made.
 
-use aya_ebpf::{
-    bindings::BPF_ANY, helpers::bpf_get_current_comm, macros::map, maps::HashMap, programs::ProbeContext,
-};
+use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::HashMap, programs::ProbeContext};
 use ipvs_observer_common::{
     control,
-    counter::{BEGUN_BY_FTP, DROPS_OLD_CONNTRACK, DROPS_SERVER_REMOVED},
+    counter::BEGUN_BY_FTP,
     event::{self, ConnectionEvent, DestinationState, TOTAL_CONNECTIONS},
     key::ServiceKey,
     layout,
@@ -19,44 +17,66 @@ use ipvs_observer_common::{
 
 use crate::{
     budget,
-    call::{self, now},
+    call::{self, Call, now},
     count, key,
     maps::{EVENTS, SERVICES, health, observed, sent_or_lost, wanted},
+    packet,
     read::{address, has, layout, number, port, raw_address},
+    states,
 };
 
 /// What everything here reads.
-const NEEDS: u32 = layout::CONNECTIONS | layout::DECISIONS;
+pub const NEEDS: u32 = layout::CONNECTIONS | layout::DECISIONS;
 
 /// `IP_VS_CONN_F_TEMPLATE`: no connection, but what persistence remembers.
 const TEMPLATE: u64 = 0x1000;
-/// `IP_VS_CONN_F_NFCT`: the entry of connection tracking goes with this one.
-const TRACKED: u64 = 0x1_0000;
-/// `IP_VS_DEST_F_AVAILABLE`, or the bit of the same name where it moved.
-const AVAILABLE: u64 = 1;
 
-/// Connections whose place a new SYN takes, by where the kernel has them, from there until they are freed.
+/// Connections that something ends before their time, by where the kernel has them, from there until they are freed.
 #[map]
-static REPLACED: HashMap<u64, Replaced> = HashMap::with_max_entries(4096, 0);
+static MARKED: HashMap<u64, Marked> = HashMap::with_max_entries(4096, 0);
 
-/// Which connection it was: if its end was not seen, another may be in the same place.
+/// What ends a connection, and which it is: if its end was not seen, another may be in the same place.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Replaced {
+struct Marked {
     client: [u8; 16],
-    ports: u64,
+    ports: u32,
+    how: u32,
 }
 
-impl Replaced {
+impl Marked {
     #[inline(always)]
-    fn of(connection: u64) -> Self {
+    fn of(connection: u64, how: u32) -> Self {
         let family = number(connection, layout!(connection.af)) as u16;
         Self {
             client: address(connection, layout!(connection.caddr), family),
-            ports: number(connection, layout!(connection.cport)) << 16
-                | number(connection, layout!(connection.vport)),
+            ports: (number(connection, layout!(connection.cport)) << 16
+                | number(connection, layout!(connection.vport))) as u32,
+            how,
         }
     }
+}
+
+/// Something is about to end a connection: one of the `HOW_*`.
+#[inline(always)]
+pub fn mark(connection: u64, how: u32) {
+    let marked = Marked::of(connection, how);
+    if MARKED.insert(connection, marked, u64::from(BPF_ANY)).is_err() {
+        health(|health| health.calls_full += 1);
+    }
+}
+
+/// Takes back what was about to end a connection that ended; 0 if nothing was.
+#[inline(always)]
+fn take_mark(connection: u64) -> u32 {
+    // SAFETY: an entry is written while its connection is in the table, and this is after.
+    let Some(marked) = (unsafe { MARKED.get(connection) }) else {
+        return 0;
+    };
+    let how = marked.how;
+    let is_this = *marked == Marked::of(connection, how);
+    let _ = MARKED.remove(connection);
+    if is_this { how } else { 0 }
 }
 
 /// `ip_vs_conn_rcu_free(head)`: a connection ended some moments ago.
@@ -68,20 +88,19 @@ pub fn freed(ctx: &ProbeContext) {
     }
     let head: u64 = ctx.arg(0).unwrap_or(0);
     let connection = head.wrapping_sub(u64::from(layout!(connection.callback_head).offset));
-    // SAFETY: an entry is written while its connection is in the table, and this is after.
-    let replaced =
-        unsafe { REPLACED.get(connection) }.is_some_and(|entry| *entry == Replaced::of(connection));
-    if replaced {
-        let _ = REPLACED.remove(connection);
-    }
-    if number(connection, layout!(connection.flags)) & TEMPLATE != 0 {
+    let marked = take_mark(connection);
+    if is_template(connection) {
         return;
     }
     let destination = number(connection, layout!(connection.dest));
     let Some((service, place)) = service_of(connection, destination) else {
         return;
     };
-    let how = how(connection, destination, replaced);
+    let how = if marked == 0 {
+        states::how(connection, destination)
+    } else {
+        marked
+    };
     if destination == 0 {
         count::ended(&service, place, None, how);
     } else {
@@ -94,41 +113,44 @@ pub fn freed(ctx: &ProbeContext) {
     }
 }
 
-/// `ip_vs_conn_expire_now(cp)`: a packet met an entry that is not to go on.
+/// A packet of a connection was dropped: one of the constants of [`Beside`], and one of the `DROPPED_*`.
+///
+/// [`Beside`]: ipvs_observer_common::counter::Beside
 #[inline(always)]
-pub fn expired_now(ctx: &ProbeContext) {
-    call::seen();
-    // The thread that learns connections of another machine calls it too, and there is no packet then.
-    let by_packet = bpf_get_current_comm().is_ok_and(|comm| !comm.starts_with(b"ipvs-b:"));
-    if !has(NEEDS) || !by_packet {
-        return;
-    }
-    let connection: u64 = ctx.arg(0).unwrap_or(0);
+pub fn dropped(connection: u64, what: usize, reason: u32) {
     let destination = number(connection, layout!(connection.dest));
-    let removed = is_removed(destination);
-    if !removed
-        && REPLACED
-            .insert(connection, Replaced::of(connection), u64::from(BPF_ANY))
-            .is_err()
-    {
-        health(|health| health.calls_full += 1);
-    }
-    // Taken off the entry where the packet is to be scheduled: what is left to connection tracking is dropped.
-    if number(connection, layout!(connection.flags)) & TRACKED == 0 {
-        return;
-    }
     let Some((service, place)) = service_of(connection, destination) else {
         return;
-    };
-    let (what, reason) = if removed {
-        (DROPS_SERVER_REMOVED, event::DROPPED_SERVER_REMOVED)
-    } else {
-        (DROPS_OLD_CONNTRACK, event::DROPPED_OLD_CONNTRACK)
     };
     let slot = count::beside(&service, place, what);
     if budget::tells_drop(&service, slot, reason) {
         let sent = tell(event::DROP, reason, &service, connection, destination);
         sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
+    }
+}
+
+/// Tells of a packet without a connection that was dropped. `slot`: that of the service's counters, if it has one.
+#[inline(always)]
+pub fn tell_dropped_packet(reason: u32, service: &ServiceKey, slot: Option<u32>, call: &Call) {
+    if budget::tells_drop(service, slot, reason) {
+        let sent = tell_packet(reason, service, call);
+        sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
+    }
+}
+
+/// A connection began without the scheduler: one of the constants of [`Beside`], the event's kind, and one of the
+/// `BEGUN_BY_*`.
+///
+/// [`Beside`]: ipvs_observer_common::counter::Beside
+#[inline(always)]
+pub fn began(connection: u64, what: usize, kind: u32, by: u32) {
+    let destination = number(connection, layout!(connection.dest));
+    let Some((service, place)) = service_of(connection, destination) else {
+        return;
+    };
+    count::beside(&service, place, what);
+    if wanted(control::DECISIONS, NEEDS) {
+        tell_begun(kind, by, &service, connection, destination);
     }
 }
 
@@ -144,20 +166,13 @@ pub fn listens(ctx: &ProbeContext) {
     if !has(NEEDS) || number(connection, layout!(connection.state)) != NONE {
         return;
     }
-    let destination = number(connection, layout!(connection.dest));
-    let Some((service, place)) = service_of(connection, destination) else {
-        return;
-    };
-    count::beside(&service, place, BEGUN_BY_FTP);
-    if wanted(control::DECISIONS, NEEDS) {
-        tell_begun(event::BEGUN_BY_FTP, &service, connection, destination);
-    }
+    began(connection, BEGUN_BY_FTP, event::ELSEWHERE, event::BEGUN_BY_FTP);
 }
 
 /// Tells of a connection that began without the scheduler.
 #[inline(always)]
-pub fn tell_begun(by: u32, service: &ServiceKey, connection: u64, destination: u64) {
-    let sent = tell(event::ELSEWHERE, by, service, connection, destination);
+pub fn tell_begun(kind: u32, by: u32, service: &ServiceKey, connection: u64, destination: u64) {
+    let sent = tell(kind, by, service, connection, destination);
     sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
 }
 
@@ -214,75 +229,32 @@ pub fn counted(mut service: ServiceKey, mark: u32) -> Option<ServiceKey> {
     counted(&service).then_some(service)
 }
 
-/// Whether a destination was removed.
+/// Whether an entry is no connection, but what persistence remembers.
 #[inline(always)]
-fn is_removed(destination: u64) -> bool {
-    destination != 0 && number(destination, layout!(destination.available)) & AVAILABLE == 0
+pub fn is_template(connection: u64) -> bool {
+    number(connection, layout!(connection.flags)) & TEMPLATE != 0
 }
 
-/// How a connection ended: one of the `HOW_*`, the first that fits.
+/// Sends that a packet was dropped which has no connection; false if there is no room for it.
 #[inline(always)]
-fn how(connection: u64, destination: u64, replaced: bool) -> u32 {
-    const TCP: u64 = 6;
-    const SCTP: u64 = 132;
-
-    let state = 1u32 << (number(connection, layout!(connection.state)) & 31);
-    let protocol = number(connection, layout!(connection.protocol));
-    let states = if protocol == TCP {
-        &States::TCP
-    } else if protocol == SCTP {
-        &States::SCTP
-    } else {
-        &States::NONE
+fn tell_packet(reason: u32, of: &ServiceKey, call: &Call) -> bool {
+    let Some(mut room) = EVENTS.reserve::<ConnectionEvent>(0) else {
+        return false;
     };
-    if replaced {
-        event::HOW_REPLACED
-    } else if is_removed(destination) && state & states.closing == 0 {
-        event::HOW_SERVER_REMOVED
-    } else if state & states.half_open != 0 {
-        event::HOW_HALF_OPEN
-    } else if state & states.reset != 0 {
-        event::HOW_RESET
-    } else if state & states.established != 0 {
-        event::HOW_IDLE
-    } else if protocol == TCP || protocol == SCTP {
-        event::HOW_CLOSED
-    } else {
-        event::HOW_EXPIRED
+    let told = room.write(ConnectionEvent {
+        kind: event::DROP,
+        what: reason,
+        time: now(),
+        service: *of,
+        protocol: packet::protocol(call) as u16,
+        ..ConnectionEvent::default()
+    });
+    packet::addresses(&mut told.client, &mut told.virtual_address, call);
+    if let Some(ends) = packet::ends(call) {
+        (told.client_port, told.virtual_port) = (ends.client_port, ends.virtual_port);
     }
-}
-
-/// The states of a protocol that a connection can end in, each a set of bits.
-struct States {
-    half_open: u32,
-    established: u32,
-    reset: u32,
-    /// It is over, or will be: a reset among them.
-    closing: u32,
-}
-
-impl States {
-    const NONE: Self = Self {
-        half_open: 0,
-        established: 0,
-        reset: 0,
-        closing: 0,
-    };
-    /// `IP_VS_TCP_S_*`: NONE, SYN_SENT, SYN_RECV and SYNACK; ESTABLISHED; CLOSE; FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT
-    /// and LAST_ACK.
-    const TCP: Self = Self {
-        half_open: 1 | 1 << 2 | 1 << 3 | 1 << 10,
-        established: 1 << 1,
-        reset: 1 << 6,
-        closing: 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8,
-    };
-    /// `IP_VS_SCTP_S_*`: all up to COOKIE_ECHOED; ESTABLISHED; REJECTED; what comes after ESTABLISHED.
-    const SCTP: Self = Self {
-        half_open: (1 << 8) - 1,
-        established: 1 << 8,
-        reset: 1 << 12,
-        closing: 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13,
-    };
+    room.submit(0);
+    true
 }
 
 /// Sends what befell a connection; false if there is no room for it.

@@ -170,6 +170,9 @@ fn write(
         .as_ref()
         .map_or((0, 0), |ends| (ends.client_port, ends.virtual_port));
     *flags = common_flags(verdict) | if ends.is_none() { event::PORTS_UNKNOWN } else { 0 };
+    if let Some(end) = end {
+        *flags |= end.given_up;
+    }
     if became == event::OUTCOME_FATAL {
         *flags |= failed_by(call, end, verdict);
     }
@@ -235,6 +238,6 @@ fn before(state: &mut DestinationState, verdict: Option<&Verdict>, end: Option<&
         state.other = state.other.saturating_sub(1);
     }
     if let Some(template) = end.template {
-        state.flags = template.flags as u32;
+        state.flags = template.flags;
     }
 }

@@ -27,8 +27,10 @@ pub struct Ended {
     pub persistent: bool,
     /// Whether the connection is of one packet, and over with it.
     pub one_packet: bool,
-    /// The template that decided.
+    /// The template that decided, so that nobody asked the scheduler.
     pub template: Option<Template>,
+    /// Why the client's template was given up: flags of the decision.
+    pub given_up: u32,
 }
 
 impl Ended {
@@ -41,6 +43,11 @@ impl Ended {
             0
         };
         let persistent = flags & PERSISTENT != 0;
+        let (template, given_up) = match persistent.then(|| template::take(ctx, call)).flatten() {
+            Some(template) if template.given_up == 0 => (Some(template), 0),
+            Some(template) => (None, template.given_up),
+            None => (None, 0),
+        };
         // Such a service has other connections too, of other protocols than UDP.
         let one_packet = flags & ONE_PACKET_SERVICE != 0
             && connection != 0
@@ -50,11 +57,8 @@ impl Ended {
             one_packet,
             ignored: i32::from_ne_bytes(bytes(call.extra)),
             persistent,
-            template: if persistent {
-                template::take(ctx, call)
-            } else {
-                None
-            },
+            template,
+            given_up,
         }
     }
 

@@ -105,3 +105,12 @@ pub fn state(place: &mut DestinationState, destination: u64) {
     *other = number(destination, layout!(destination.otherconns)) as u32;
     *flags = number(destination, layout!(destination.flags)) as u32;
 }
+
+/// Whether a destination was removed.
+#[inline(always)]
+pub fn is_removed(destination: u64) -> bool {
+    /// `IP_VS_DEST_F_AVAILABLE`, or the bit of the same name where it moved.
+    const AVAILABLE: u64 = 1;
+
+    destination != 0 && number(destination, layout!(destination.available)) & AVAILABLE == 0
+}

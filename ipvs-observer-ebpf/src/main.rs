@@ -23,15 +23,21 @@ mod configured;
 mod connection;
 mod count;
 mod decision;
+mod defence;
 mod ended;
 mod key;
 mod maps;
 mod overload;
 mod packet;
+mod path;
 mod read;
 mod removed;
+mod replaced;
 mod schedule;
 mod scheduler;
+mod situation;
+mod states;
+mod synchronised;
 mod tally;
 mod template;
 mod told;
@@ -158,7 +164,7 @@ fn connection_freed(ctx: ProbeContext) -> u32 {
 /// Entry of `ip_vs_conn_expire_now`.
 #[kprobe]
 fn connection_expired_now(ctx: ProbeContext) -> u32 {
-    connection::expired_now(&ctx);
+    replaced::expired_now(&ctx);
     0
 }
 
@@ -187,6 +193,97 @@ fn icmp6_sent(ctx: ProbeContext) -> u32 {
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn packet_dropped(ctx: RawTracePointContext) -> u32 {
     unsent::dropped(&ctx);
+    0
+}
+
+/// Entry of `update_defense_level`.
+#[kprobe]
+fn situation(ctx: ProbeContext) -> u32 {
+    situation::look(&ctx);
+    0
+}
+
+/// Entry of the function that schedules connections of a protocol.
+#[kprobe]
+fn connection_schedule_entry(ctx: ProbeContext) -> u32 {
+    defence::unknown_entry(&ctx);
+    0
+}
+
+/// Return of the function that schedules connections of a protocol.
+#[kretprobe]
+fn connection_schedule_return(ctx: RetProbeContext) -> u32 {
+    defence::unknown_returned(&ctx);
+    0
+}
+
+/// Return of `ip_vs_service_find`.
+#[kretprobe]
+fn service_found(ctx: RetProbeContext) -> u32 {
+    defence::service_found(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_random_dropentry`.
+#[kprobe]
+fn killing_entry(ctx: ProbeContext) -> u32 {
+    defence::killing_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_random_dropentry`.
+#[kretprobe]
+fn killing_return(ctx: RetProbeContext) -> u32 {
+    defence::killing_returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_conn_expire`.
+#[kprobe]
+fn connection_expires(ctx: ProbeContext) -> u32 {
+    defence::expires(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_conn_in_get_proto`.
+#[kprobe]
+fn lookup_entry(ctx: ProbeContext) -> u32 {
+    path::lookup_entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_conn_in_get_proto`.
+#[kretprobe]
+fn lookup_return(ctx: RetProbeContext) -> u32 {
+    path::lookup_returned(&ctx);
+    0
+}
+
+/// Return of `ip_vs_in_hook`.
+#[kretprobe]
+fn packet_return(ctx: RetProbeContext) -> u32 {
+    path::returned(&ctx);
+    0
+}
+
+/// Entry of `ip_vs_proc_conn`.
+#[kprobe]
+fn synchronised_entry(ctx: ProbeContext) -> u32 {
+    synchronised::entry(&ctx);
+    0
+}
+
+/// Return of `ip_vs_proc_conn`.
+#[kretprobe]
+fn synchronised_return(ctx: RetProbeContext) -> u32 {
+    synchronised::returned(&ctx);
+    0
+}
+
+/// Return of `ip_vs_conn_new`.
+#[kretprobe]
+fn connection_made(ctx: RetProbeContext) -> u32 {
+    synchronised::made(&ctx);
     0
 }
 

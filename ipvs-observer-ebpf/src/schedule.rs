@@ -17,11 +17,11 @@ use crate::{
     call::{self, Call, Function},
     connection,
     count::{self, End},
-    decision,
+    decision, defence,
     ended::Ended,
     key,
     maps::{goes, observed, refusals, wanted},
-    packet,
+    packet, path,
     read::{has, layout, number},
     scheduler::{self, Heard, last_heard},
     template, unsent,
@@ -36,6 +36,12 @@ const ACCEPT: i32 = 1;
 #[inline(always)]
 pub fn entry(ctx: &ProbeContext) {
     unsent::module_is_here(ctx);
+    if goes(control::LOOK_FOR_DEFENCE) {
+        defence::passed(ctx);
+    }
+    if goes(control::LOOK_AT_PACKETS) {
+        path::decided(ctx);
+    }
     call::begin(
         ctx,
         Function::Schedule,
@@ -178,7 +184,7 @@ fn conclude(ctx: &RetProbeContext, call: &Call, end: &Ended, heard: Option<Heard
         if has(layout::STATE) && goes(control::LOOK_FOR_OVERLOAD) {
             let before = end
                 .template
-                .map(|template| template.flags as u32)
+                .map(|template| template.flags)
                 .or(heard.map(|heard| heard.flags));
             overload_on_scheduling(call, &key, destination, before);
         }
@@ -297,6 +303,12 @@ pub fn connection_out_returned(ctx: &RetProbeContext) {
     count::begun_by_server(&service, call.subject);
     if wanted(control::DECISIONS, layout::DECISIONS | layout::CONNECTIONS) {
         let destination = number(connection, layout!(connection.dest));
-        connection::tell_begun(event::BEGUN_BY_SERVER, &service, connection, destination);
+        connection::tell_begun(
+            event::ELSEWHERE,
+            event::BEGUN_BY_SERVER,
+            &service,
+            connection,
+            destination,
+        );
     }
 }

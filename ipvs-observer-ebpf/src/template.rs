@@ -6,24 +6,27 @@ use aya_ebpf::{
     maps::HashMap,
     programs::{ProbeContext, RetProbeContext},
 };
-use ipvs_observer_common::layout;
+use ipvs_observer_common::{event, layout};
 
 use crate::{
     behind::{self, Left},
     call::{self, Call, Function},
+    key,
     read::{has, layout, number},
 };
 
-/// Templates that were found good, from there to the return of the function around it.
+/// Templates that were looked at, from there to the return of the function around it.
 #[map]
 static TEMPLATES: HashMap<u64, Left<Template>> = HashMap::with_max_entries(1024, 0);
 
-/// A template that was found good.
+/// A template that was looked at.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Template {
     /// The flags of its destination, before this connection.
-    pub flags: u64,
+    pub flags: u32,
+    /// Why it was given up: flags of the decision; 0 if it was found good.
+    pub given_up: u32,
 }
 
 /// `ip_vs_check_template(ct, cdest)` begins.
@@ -47,21 +50,28 @@ pub fn returned(ctx: &RetProbeContext) {
     let Some(call) = call::end(ctx, Function::Template) else {
         return;
     };
-    if ctx.ret::<i32>() == 0 || call.extra != 0 {
+    if call.extra != 0 {
         return;
     }
+    let destination = number(call.subject, layout!(connection.dest));
     let flags = if has(layout::STATE) {
-        number(
-            number(call.subject, layout!(connection.dest)),
-            layout!(destination.flags),
-        )
+        number(destination, layout!(destination.flags)) as u32
     } else {
         0
     };
-    behind::leave(&TEMPLATES, ctx, Template { flags });
+    let given_up = if ctx.ret::<i32>() != 0 {
+        0
+    } else if !has(layout::CONNECTIONS) {
+        return;
+    } else if destination == 0 || key::is_removed(destination) {
+        event::TEMPLATE_REMOVED
+    } else {
+        event::TEMPLATE_DRAINED
+    };
+    behind::leave(&TEMPLATES, ctx, Template { flags, given_up });
 }
 
-/// The template that decided within a call that ends, so that nobody asked the scheduler. To be taken on every way out
+/// The template that was looked at within a call that ends. To be taken on every way out
 /// of a persistent service's call.
 #[inline(always)]
 pub fn take(ctx: &impl EbpfContext, call: &Call) -> Option<Template> {

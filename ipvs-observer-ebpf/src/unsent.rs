@@ -24,6 +24,7 @@ use ipvs_observer_common::{
 };
 
 use crate::{
+    budget,
     call::{self, now},
     connection,
     maps::{EVENTS, SERVICES, health, observed, wanted},
@@ -193,12 +194,13 @@ pub fn dropped(ctx: &RawTracePointContext) {
     let Some(service) = sent.service(packet).filter(|service| observed(service.netns)) else {
         return;
     };
-    if let Some(slot) = SERVICES.get_ptr(service) {
-        // SAFETY: the lookup gave a valid pointer, and where a service has its slot does not change.
-        tally::beside(unsafe { (*slot).index }, what);
+    // SAFETY: the lookup gave a valid pointer, and where a service has its slot does not change.
+    let slot = SERVICES.get_ptr(service).map(|slot| unsafe { (*slot).index });
+    if let Some(slot) = slot {
+        tally::beside(slot, what);
     }
     health(|health| health.unsent += 1);
-    if !wanted(control::DROPS, NEEDS) {
+    if !budget::tells_drop(&service, slot, reason) {
         return;
     }
     let told = if just_scheduled != 0 && sent.is_of(just_scheduled) {

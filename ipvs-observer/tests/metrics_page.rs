@@ -137,6 +137,9 @@ fn all_activity(snapshot: &Snapshot) -> Activity {
             reused_ports: true,
             ftp: true,
             unsent: true,
+            defence: true,
+            sync: true,
+            packets: true,
         },
         ..Activity::default()
     };

@@ -15,7 +15,7 @@ use crate::{
     model::{Activity, Destination, Snapshot},
     netlink::{self, Failure, Reader},
     privilege::{self, Capability, Gates},
-    probe::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED, ProbeMode, ProbeSettings, Probes},
+    probe::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED, Occasions, ProbeMode, ProbeSettings, Probes},
     settings,
     system::{self, Lockdown},
 };
@@ -90,6 +90,7 @@ fn rows(settings: &settings::Check) -> Vec<Row> {
         Probes::attach(&ProbeSettings {
             mode: ProbeMode::Auto,
             btf: settings.btf.clone(),
+            occasions: Occasions::ALL,
             ..ProbeSettings::default()
         })
     });

@@ -65,6 +65,10 @@ pub struct ServiceActivity {
     pub begun_by_server: u64,
     /// A data connection of FTP began.
     pub begun_by_ftp: u64,
+    /// A connection was learnt from another director.
+    pub begun_by_sync: u64,
+    /// A SYN took the entry of an earlier connection, and was not scheduled.
+    pub reused: u64,
     /// A connection ended, of any of its destinations.
     pub ended: u64,
     /// Of these, those whose destination was removed while they were open.
@@ -77,6 +81,10 @@ pub struct ServiceActivity {
     pub drops_too_large: u64,
     /// A packet could not be sent to its destination for another reason.
     pub drops_transmit: u64,
+    /// A new connection was dropped by a defence.
+    pub drops_defence: u64,
+    /// A packet was dropped because its real server was removed.
+    pub drops_server_removed: u64,
     /// Scheduling failed for another reason, and the packet was dropped.
     pub fatal: u64,
     /// Nanoseconds spent in the scheduler.
@@ -145,6 +153,12 @@ pub struct Watched {
     pub ftp: bool,
     /// Packets that could not be sent to a destination.
     pub unsent: bool,
+    /// New connections that a defence drops.
+    pub defence: bool,
+    /// Connections learnt from another director.
+    pub sync: bool,
+    /// Packets that meet an entry.
+    pub packets: bool,
 }
 
 /// By keys of the kernel's configuration, which root chooses: nobody gains by making them collide, and hashing them

@@ -63,6 +63,8 @@ table! {
     Accepted = "accepted", "handed on to this host";
     /// There was none, and the packet was sent on to where it was going.
     Bypassed = "bypassed";
+    /// A SYN took the entry of an earlier connection from its port.
+    Reused = "reused", "not scheduled: it took the entry of an earlier connection from its port";
     /// The connection began without the scheduler.
     Elsewhere = "elsewhere", "not scheduled";
 }
@@ -78,6 +80,8 @@ table! {
     Icmp = "icmp", "a packet within an ICMP message (schedule_icmp)";
     /// A packet of a real server, of a protocol where it may begin.
     Server = "server", "its real server";
+    /// Another director, from which it was learnt.
+    Sync = "sync", "another director (synchronisation)";
     /// A command of FTP, whose data connection it is.
     Ftp = "ftp", "a command of FTP";
 }
@@ -87,6 +91,8 @@ table! {
     DropReason;
     /// A SYN came from a port of which connection tracking still holds an earlier connection.
     OldConntrack = "old_conntrack", "connection tracking holds an earlier connection from this port";
+    /// A defence drops some of the packets that would begin a connection.
+    Defence = "defence", "a defence drops some new connections (drop_packet)";
     /// The connection's destination was removed.
     ServerRemoved = "server_removed", "its real server was removed";
     /// There is no route to the destination.

@@ -82,9 +82,13 @@ fn probed(line: &mut Line<'_>, activity: &ServiceActivity, watched: Watched) {
         bypassed,
         begun_by_server,
         begun_by_ftp,
+        begun_by_sync,
+        reused,
         ended,
         ended_server_removed,
         drops_old_conntrack,
+        drops_defence,
+        drops_server_removed,
         drops_no_route,
         drops_too_large,
         drops_transmit,
@@ -112,6 +116,16 @@ fn probed(line: &mut Line<'_>, activity: &ServiceActivity, watched: Watched) {
         line.unsigned("drops_no_route", *drops_no_route)
             .unsigned("drops_too_large", *drops_too_large)
             .unsigned("drops_transmit", *drops_transmit);
+    }
+    if watched.sync {
+        line.unsigned("begun_by_sync", *begun_by_sync);
+    }
+    if watched.defence {
+        line.unsigned("drops_defence", *drops_defence);
+    }
+    if watched.packets {
+        line.unsigned("reused", *reused)
+            .unsigned("drops_server_removed", *drops_server_removed);
     }
     if watched.ends {
         line.unsigned("ended", *ended)

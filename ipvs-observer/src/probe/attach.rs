@@ -8,11 +8,13 @@ use ipvs_observer_common::{control, layout as features};
 use super::{
     availability::Availability,
     functions::{
-        CONNECTION_FREED, DROPPED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, NO_DURATIONS, NO_UNSENT,
-        OVERLOAD, PROBES, Probe, Programs, SCHEDULE, both,
+        BY_PACKET, CONNECTION_FREED, DROPPED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, LOOKUP,
+        NO_DURATIONS, NO_UNSENT, ON_OCCASION, OVERLOAD, PROBES, Probe, Programs, SCHEDULE, SERVICE_FOUND,
+        SITUATION, both,
     },
     modules::{Incarnation, Modules},
     object::Object,
+    occasions::Occasions,
     reason::Reason,
 };
 use crate::model::Watched;
@@ -35,6 +37,8 @@ pub(super) struct Attached {
     /// At the tracepoint of packets that the kernel drops.
     dropped: Option<RawTracePointLink>,
     telling: bool,
+    /// What some of them are attached for.
+    occasions: Occasions,
 }
 
 struct Held {
@@ -49,6 +53,7 @@ impl Attached {
             links: BTreeMap::new(),
             dropped: None,
             telling,
+            occasions: Occasions::NONE,
         }
     }
 
@@ -82,13 +87,27 @@ impl Attached {
     ///
     /// The return of `ip_vs_schedule` comes last: it takes what no other probe has seen for what did not happen. No
     /// order is needed for detaching, after which nobody reads what was counted, and before which a trace falls silent.
-    pub(super) fn renew(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {
+    pub(super) fn renew(
+        &mut self,
+        object: &mut Object,
+        modules: &Modules,
+        occasions: Occasions,
+        availability: &mut Availability,
+    ) {
         let ipvs = modules.incarnation("ip_vs");
         let mut others = Availability::default();
+        self.occasions = occasions;
         for probe in &PROBES {
             self.renew_one(object, probe, ipvs, &mut others);
         }
         self.renew_dropped(object, &mut others);
+        for (occasion, probe) in &ON_OCCASION {
+            if occasions.has(*occasion) {
+                self.renew_one(object, probe, ipvs, &mut others);
+            } else {
+                self.links.remove(probe.function);
+            }
+        }
         self.renew_schedulers(object, modules, &mut others);
         self.renew_one(object, &SCHEDULE, ipvs, availability);
         availability.append(others);
@@ -156,7 +175,16 @@ impl Attached {
             reused_ports: holds(EXPIRED_NOW),
             ftp: holds(LISTENS),
             unsent: self.dropped.is_some(),
+            defence: holds(SITUATION) && self.has_all_on(Occasions::DROP_PACKET),
+            sync: holds(SITUATION) && self.has_all_on(Occasions::BACKUP),
+            packets: BY_PACKET.into_iter().all(holds),
         }
+    }
+
+    /// Whether all hold that are to be attached on an occasion; true while that is not so.
+    fn has_all_on(&self, occasion: Occasions) -> bool {
+        let mut probes = ON_OCCASION.iter().filter(|(of, _)| *of == occasion);
+        !self.occasions.has(occasion) || probes.all(|(_, probe)| self.links.contains_key(probe.function))
     }
 
     /// How the programs are to go about it with the probes that hold and these features: a set of the constants of
@@ -166,6 +194,8 @@ impl Attached {
         [
             (!self.tells_of_overload(), control::LOOK_FOR_OVERLOAD),
             (holds(LEAVE), control::TELL_AFTER_LEAVE),
+            (holds(SERVICE_FOUND), control::LOOK_FOR_DEFENCE),
+            (holds(LOOKUP), control::LOOK_AT_PACKETS),
             (
                 holds(FREED) || holds(FREED_LATER) && known & features::CALLED_BACK != 0,
                 control::KEEP_REMOVED,

@@ -25,7 +25,12 @@ pub(super) fn befell(told: &ConnectionEvent, clock: Clock) -> Option<Traced> {
             how: how(told.what)?,
             state: state(told.protocol, told.state),
         }),
-        _ => Traced::Decision(Box::new(elsewhere(connection, told.what)?)),
+        event::REUSED => Traced::Decision(Box::new(unscheduled(connection, BegunBy::Syn, Outcome::Reused))),
+        _ => Traced::Decision(Box::new(unscheduled(
+            connection,
+            begun_by(told.what)?,
+            Outcome::Elsewhere,
+        ))),
     })
 }
 
@@ -49,7 +54,7 @@ fn connection(told: &ConnectionEvent, clock: Clock) -> Connection {
 }
 
 /// A connection that no scheduler was asked for.
-fn elsewhere(connection: Connection, by: u32) -> Option<Decision> {
+fn unscheduled(connection: Connection, begun_by: BegunBy, outcome: Outcome) -> Decision {
     let Connection {
         time,
         netns,
@@ -59,7 +64,7 @@ fn elsewhere(connection: Connection, by: u32) -> Option<Decision> {
         r#virtual,
         destination,
     } = connection;
-    Some(Decision {
+    Decision {
         time,
         netns,
         service,
@@ -67,22 +72,28 @@ fn elsewhere(connection: Connection, by: u32) -> Option<Decision> {
         client,
         client_port,
         r#virtual,
-        begun_by: Some(match by {
-            event::BEGUN_BY_SERVER => BegunBy::Server,
-            event::BEGUN_BY_FTP => BegunBy::Ftp,
-            _ => return None,
-        }),
+        begun_by: Some(begun_by),
         destination,
         ns: None,
-        outcome: Outcome::Elsewhere,
+        outcome,
         reason: String::new(),
         candidates: None,
+    }
+}
+
+fn begun_by(by: u32) -> Option<BegunBy> {
+    Some(match by {
+        event::BEGUN_BY_SERVER => BegunBy::Server,
+        event::BEGUN_BY_FTP => BegunBy::Ftp,
+        event::BEGUN_BY_SYNC => BegunBy::Sync,
+        _ => return None,
     })
 }
 
 fn reason(what: u32) -> Option<DropReason> {
     Some(match what {
         event::DROPPED_OLD_CONNTRACK => DropReason::OldConntrack,
+        event::DROPPED_DEFENCE => DropReason::Defence,
         event::DROPPED_SERVER_REMOVED => DropReason::ServerRemoved,
         event::DROPPED_NO_ROUTE => DropReason::NoRoute,
         event::DROPPED_TOO_LARGE => DropReason::TooLarge,

@@ -4,8 +4,9 @@ use std::io;
 
 use ipvs_observer_common::{
     counter::{
-        BEGUN_BY_FTP, Beside, DROPS_NO_ROUTE, DROPS_OLD_CONNTRACK, DROPS_TOO_LARGE, DROPS_TRANSMIT,
-        DestinationCounters, ENDED, ENDED_SERVER_REMOVED, Ends, Health, ServiceCounters,
+        BEGUN_BY_FTP, BEGUN_BY_SYNC, Beside, DROPS_DEFENCE, DROPS_NO_ROUTE, DROPS_OLD_CONNTRACK,
+        DROPS_SERVER_REMOVED, DROPS_TOO_LARGE, DROPS_TRANSMIT, DestinationCounters, ENDED,
+        ENDED_SERVER_REMOVED, Ends, Health, REUSED, ServiceCounters,
     },
     event,
     histogram::Histogram,
@@ -151,12 +152,16 @@ impl Counters {
                     bypassed: sum.bypassed,
                     begun_by_server: sum.begun_by_server,
                     begun_by_ftp: beside[BEGUN_BY_FTP],
+                    begun_by_sync: beside[BEGUN_BY_SYNC],
+                    reused: beside[REUSED],
                     ended: beside[ENDED],
                     ended_server_removed: beside[ENDED_SERVER_REMOVED],
                     drops_old_conntrack: beside[DROPS_OLD_CONNTRACK],
                     drops_no_route: beside[DROPS_NO_ROUTE],
                     drops_too_large: beside[DROPS_TOO_LARGE],
                     drops_transmit: beside[DROPS_TRANSMIT],
+                    drops_defence: beside[DROPS_DEFENCE],
+                    drops_server_removed: beside[DROPS_SERVER_REMOVED],
                     fatal: sum.fatal,
                     ns_sum: sum.ns_sum,
                     durations,

@@ -155,6 +155,11 @@ fn reason(
     scheduler: &str,
 ) -> (Outcome, String) {
     let (outcome, reason) = by_scheduling(told, destination, scheduler);
+    let reason = match given_up(told.flags) {
+        None => reason,
+        Some(why) if reason.is_empty() => why.to_owned(),
+        Some(why) => format!("{reason}; {why}"),
+    };
     if told.flags & event::ACCEPTED != 0 {
         (Outcome::Accepted, reason)
     } else if told.flags & event::BYPASSED != 0 {
@@ -197,6 +202,19 @@ fn failed_by(told: &KernelDecision) -> &'static str {
         "the namespace has as many connections as net.ipv4.vs.conn_max allows"
     } else {
         "no memory for the connection"
+    }
+}
+
+/// Why the client's template was given up, if it had one.
+fn given_up(flags: u32) -> Option<&'static str> {
+    if flags & event::TEMPLATE_REMOVED != 0 {
+        Some("the real server of this client's template was removed")
+    } else if flags & event::TEMPLATE_DRAINED != 0 {
+        Some(
+            "the real server of this client's template has weight 0 (net.ipv4.vs.expire_quiescent_template is on)",
+        )
+    } else {
+        None
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Event> {
         event::DESTINATION_CHANGE => {
             whole(record).map(|change| Event::Change(KernelChange::Destination(Box::new(change))))
         }
-        event::DROP | event::END | event::ELSEWHERE => whole(record).map(Event::Connection),
+        event::DROP | event::END | event::ELSEWHERE | event::REUSED => whole(record).map(Event::Connection),
         event::DECISION => whole(record).map(|decision| Event::Decision(Box::new(decision))),
         event::CANDIDATES => {
             let header: CandidatesHeader = whole(record)?;

@@ -2,6 +2,8 @@
 
 use ipvs_observer_common::layout as features;
 
+use super::occasions::Occasions;
+
 /// A function of the kernel that is probed.
 pub(super) struct Probe {
     pub(super) function: &'static str,
@@ -16,6 +18,9 @@ pub(super) struct Probe {
     /// What is not known without it.
     pub(super) consequence: &'static str,
 }
+
+/// At the functions of protocols that schedule a packet without a connection.
+const UNKNOWN: Programs = both("connection_schedule_entry", "connection_schedule_return");
 
 /// The programs of a function, by name.
 #[derive(Clone, Copy)]
@@ -35,6 +40,13 @@ const fn entry(entry: &'static str) -> Programs {
     Programs {
         entry: Some(entry),
         returned: None,
+    }
+}
+
+const fn returned(returned: &'static str) -> Programs {
+    Programs {
+        entry: None,
+        returned: Some(returned),
     }
 }
 
@@ -59,6 +71,10 @@ const NO_KEEPING: &str = "counters of a removed real server begin anew when it i
 const NO_REASON: &str =
     "packets that cannot be sent to a real server are counted as drops_transmit, whatever the reason";
 pub(super) const NO_UNSENT: &str = "packets that cannot be sent to a real server are not counted";
+const NO_DEFENCE: &str = "new connections that drop_packet drops are not counted";
+const NO_KILLING: &str = "connections that drop_entry kills are counted as ended otherwise";
+const NO_SYNC: &str = "connections learnt from another director are not counted";
+const NO_PACKETS: &str = "what --packets asks for is not counted";
 pub(super) const NO_DURATIONS: &str = "no durations and no candidates of this scheduler";
 
 pub(super) const OVERLOAD: &str = "ip_vs_dest_update_overload";
@@ -68,6 +84,12 @@ pub(super) const CONNECTION_FREED: &str = "ip_vs_conn_rcu_free";
 pub(super) const LISTENS: &str = "ip_vs_tcp_conn_listen";
 /// The tracepoint of packets that the kernel drops.
 pub(super) const DROPPED: &str = "kfree_skb";
+pub(super) const SITUATION: &str = "update_defense_level";
+pub(super) const SERVICE_FOUND: &str = "ip_vs_service_find";
+pub(super) const LOOKUP: &str = "ip_vs_conn_in_get_proto";
+const HOOK: &str = "ip_vs_in_hook";
+/// What tells of each packet.
+pub(super) const BY_PACKET: [&str; 2] = [LOOKUP, HOOK];
 pub(super) const FREED: &str = "ip_vs_dest_free";
 pub(super) const FREED_LATER: &str = "ip_vs_dest_rcu_free";
 
@@ -80,7 +102,7 @@ pub(super) const SCHEDULE: Probe = probe(
 );
 
 /// Every other function that is probed by its own name. One that interprets another comes after it.
-pub(super) const PROBES: [Probe; 19] = [
+pub(super) const PROBES: [Probe; 20] = [
     probe(
         "ip_vs_check_template",
         both("template_entry", "template_return"),
@@ -138,6 +160,12 @@ pub(super) const PROBES: [Probe; 19] = [
         optional: true,
         ..probe("icmp6_send", entry("icmp6_sent"), features::TRANSMIT, NO_REASON)
     },
+    probe(
+        SITUATION,
+        entry("situation"),
+        features::CONNECTIONS,
+        "neither what defences drop is counted, nor connections learnt from another director",
+    ),
     Probe {
         optional: true,
         // Where it frees at once, or where the compiler kept the function.
@@ -204,6 +232,62 @@ pub(super) const PROBES: [Probe; 19] = [
         )
     },
 ];
+
+/// Functions that are probed on some occasions. One that interprets another comes after it.
+pub(super) const ON_OCCASION: [(Occasions, Probe); 10] = [
+    (
+        Occasions::DROP_PACKET,
+        on_occasion(SERVICE_FOUND, returned("service_found"), NO_DEFENCE),
+    ),
+    (
+        Occasions::DROP_PACKET,
+        on_occasion("tcp_conn_schedule", UNKNOWN, NO_DEFENCE),
+    ),
+    (
+        Occasions::DROP_PACKET,
+        on_occasion("udp_conn_schedule", UNKNOWN, NO_DEFENCE),
+    ),
+    (
+        Occasions::DROP_PACKET,
+        on_occasion("sctp_conn_schedule", UNKNOWN, NO_DEFENCE),
+    ),
+    (
+        Occasions::DROP_ENTRY,
+        on_occasion(
+            "ip_vs_random_dropentry",
+            both("killing_entry", "killing_return"),
+            NO_KILLING,
+        ),
+    ),
+    (
+        Occasions::DROP_ENTRY,
+        on_occasion("ip_vs_conn_expire", entry("connection_expires"), NO_KILLING),
+    ),
+    (
+        Occasions::BACKUP,
+        on_occasion(
+            "ip_vs_proc_conn",
+            both("synchronised_entry", "synchronised_return"),
+            NO_SYNC,
+        ),
+    ),
+    (
+        Occasions::BACKUP,
+        on_occasion("ip_vs_conn_new", returned("connection_made"), NO_SYNC),
+    ),
+    (
+        Occasions::PACKETS,
+        on_occasion(LOOKUP, both("lookup_entry", "lookup_return"), NO_PACKETS),
+    ),
+    (
+        Occasions::PACKETS,
+        on_occasion(HOOK, returned("packet_return"), NO_PACKETS),
+    ),
+];
+
+const fn on_occasion(function: &'static str, programs: Programs, consequence: &'static str) -> Probe {
+    probe(function, programs, features::CONNECTIONS, consequence)
+}
 
 /// Every function that is probed by its own name, the most important first.
 pub(super) fn probes() -> impl Iterator<Item = &'static Probe> {

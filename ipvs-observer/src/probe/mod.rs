@@ -27,6 +27,7 @@ mod mapped;
 mod memory;
 mod modules;
 mod object;
+mod occasions;
 mod reason;
 mod wanted;
 
@@ -39,6 +40,7 @@ use ipvs_observer_common::{
 
 pub use availability::{Availability, Need};
 pub use object::Sizes;
+pub use occasions::Occasions;
 pub(crate) use reason::{EVENTS_CLOSED, EVENTS_MAY_BE_CLOSED};
 pub use wanted::{ProbeMode, ProbeSettings, Tell};
 
@@ -52,6 +54,7 @@ use decisions::Decisions;
 use events::Events;
 use modules::{Incarnation, Modules};
 use object::Object;
+use occasions::Present;
 use reason::Reason;
 
 /// What came or went since the last look.
@@ -59,8 +62,8 @@ use reason::Reason;
 pub enum Outlook {
     /// Nothing.
     Same,
-    /// Schedulers: the probes stay, and some are to be attached or let go of.
-    Schedulers,
+    /// Schedulers, or what some are attached for: the probes stay, and some are to be attached or let go of.
+    Some,
     /// `ip_vs` itself: all probes are to be attached or let go of, which takes the kernel up to seconds.
     Ipvs,
 }
@@ -86,6 +89,8 @@ pub struct Probes {
     events: Option<Events>,
     decisions: Decisions,
     attached: Attached,
+    present: Present,
+    occasions: Occasions,
     availability: Availability,
 }
 
@@ -117,6 +122,8 @@ impl Probes {
             events: None,
             decisions: Decisions::new(Source::new(settings.btf.as_deref())),
             attached: Attached::new(settings.tell.has(Tell::DECISIONS)),
+            present: Present::new(settings.occasions),
+            occasions: settings.occasions,
             availability: Availability::default(),
         };
         probes.refresh();
@@ -184,10 +191,14 @@ impl Probes {
         }
     }
 
-    /// Looks whether modules came or went. Cheap: one listing of `/sys/module`. What it says is said once.
+    /// Looks whether modules came or went, or something that probes are attached for. Cheap: one listing of
+    /// `/sys/module`. What it says is said once.
     pub fn look(&mut self) -> Outlook {
-        if self.mode == ProbeMode::Off || !self.modules.refresh() {
+        if self.mode == ProbeMode::Off {
             return Outlook::Same;
+        }
+        if !self.modules.refresh() {
+            return self.look_for_occasions();
         }
         let incarnation = self.modules.incarnation("ip_vs");
         let loaded = self.modules.ipvs_loaded();
@@ -197,7 +208,20 @@ impl Probes {
             // What could not be loaded for this ip_vs cannot be for its schedulers' sake either.
             Outlook::Same
         } else {
-            Outlook::Schedulers
+            Outlook::Some
+        }
+    }
+
+    fn look_for_occasions(&mut self) -> Outlook {
+        let Some(object) = self.object.as_ref().filter(|_| !self.refused) else {
+            return Outlook::Same;
+        };
+        let before = self.occasions;
+        self.occasions = self.present.now(&object.health());
+        if self.occasions == before {
+            Outlook::Same
+        } else {
+            Outlook::Some
         }
     }
 
@@ -224,7 +248,12 @@ impl Probes {
         }
         let mut attached = Availability::default();
         if let Some(object) = &mut self.object {
-            self.attached.renew(object, &self.modules, &mut attached);
+            if anew {
+                self.present.begin();
+            }
+            self.occasions = self.present.now(&object.health());
+            self.attached
+                .renew(object, &self.modules, self.occasions, &mut attached);
             self.control.ways = self.attached.ways(object.features);
             object.orders(&self.control);
             if anew {

@@ -4,7 +4,7 @@ use std::{ops::BitOr, path::PathBuf};
 
 use ipvs_observer_common::control;
 
-use super::Sizes;
+use super::{Occasions, Sizes};
 use crate::model::Netns;
 
 /// Which probes are wanted.
@@ -36,6 +36,8 @@ pub struct ProbeSettings {
     /// How many refusals and drops of a namespace and interval leave the kernel where `tell` has not all of them: so
     /// many firsts of a service and reason, and so many others.
     pub refusals: u32,
+    /// For what probes are attached beside what is so at the moment.
+    pub occasions: Occasions,
 }
 
 /// What leaves the kernel as it happens, beside the counters: a set.

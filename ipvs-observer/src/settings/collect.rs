@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use super::{
-    shared::{Namespaces, Probing, Services, Writing, named},
+    shared::{Namespaces, Packets, Probing, Services, Writing, named},
     values::{count, interval, refusals},
 };
 use crate::{points::Schema, probe::ProbeMode, trigger::Start};
@@ -61,6 +61,10 @@ pub struct Collect {
         long, value_name = "N", default_value = "10", value_parser = refusals, allow_hyphen_values = true
     )]
     refusals: u32,
+
+    /// Whether each packet is looked at.
+    #[command(flatten)]
+    pub packets: Packets,
 
     /// Read the connection table this often, and write it by real server and state: 60s, 5m [default: not]
     #[arg(long, value_name = "DURATION", value_parser = interval, allow_hyphen_values = true)]

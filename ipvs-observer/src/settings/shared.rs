@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::{
     Args, ValueEnum,
-    builder::{PossibleValuesParser, Resettable, TypedValueParser},
+    builder::{BoolishValueParser, PossibleValuesParser, Resettable, TypedValueParser},
 };
 
 use super::{service::ServiceSpec, values};
-use crate::{output::Target, privilege::Privileges, probe::Sizes};
+use crate::{
+    output::Target,
+    privilege::Privileges,
+    probe::{Occasions, Sizes},
+};
 
 /// Reads a value by its name. Help then lists the names alone: what they mean stands in the flag's own sentence.
 pub(super) fn named<T: ValueEnum + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
@@ -65,6 +69,26 @@ impl Writing {
     /// Whether any of it goes to a socket.
     pub fn to_sockets(&self) -> bool {
         self.outputs.iter().any(|output| *output != Target::Stdout)
+    }
+}
+
+/// What is asked for beside what probes tell by default.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Packets {
+    /// Also what only the path of each packet tells: SYNs that take an old entry, packets of removed real servers. Costs
+    /// time at each packet
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    packets: bool,
+}
+
+impl Packets {
+    /// For what probes are attached beside what is so at the moment.
+    pub fn occasions(self) -> Occasions {
+        if self.packets {
+            Occasions::PACKETS
+        } else {
+            Occasions::NONE
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use super::{
     filter::Filter,
-    shared::{Namespaces, Probing, Writing, named},
+    shared::{Namespaces, Packets, Probing, Writing, named},
     values::{count, duration, size},
 };
 use crate::probe::{Sizes, Tell};
@@ -28,6 +28,10 @@ pub struct Trace {
     /// Add what the scheduler had before it at each decision, with the cost that its own rule computes
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub explain: bool,
+
+    /// Whether each packet is looked at.
+    #[command(flatten)]
+    pub packets: Packets,
 
     /// Which events.
     #[command(flatten)]

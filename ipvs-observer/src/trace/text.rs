@@ -107,7 +107,11 @@ impl Text {
         let color = match outcome {
             Outcome::Scheduled => Color::Good,
             Outcome::None | Outcome::Overloaded | Outcome::Fatal => Color::Bad,
-            Outcome::Template | Outcome::Accepted | Outcome::Bypassed | Outcome::Elsewhere => Color::Note,
+            Outcome::Template
+            | Outcome::Accepted
+            | Outcome::Bypassed
+            | Outcome::Reused
+            | Outcome::Elsewhere => Color::Note,
         };
         let colon = if reason.is_empty() { "" } else { ": " };
         let words = format!("{}{colon}{reason}{remarks}", outcome.words());

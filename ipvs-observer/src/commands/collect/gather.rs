@@ -58,6 +58,7 @@ impl Gatherer {
                 refusals: settings.refusals(),
                 namespaces: namespaces.iter().map(Namespace::netns).collect(),
                 tell: Tell::CHANGES,
+                occasions: settings.packets.occasions(),
             })
         });
         let gatherer = Self {

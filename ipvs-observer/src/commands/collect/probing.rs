@@ -67,7 +67,7 @@ impl Probing {
         // What it found last time stays, for what is new since then.
         match probes.look() {
             Outlook::Same => {}
-            Outlook::Schedulers => probes.renew(),
+            Outlook::Some => probes.renew(),
             Outlook::Ipvs => {
                 // What was told until now goes with the probes that told it.
                 probes.read(activity);

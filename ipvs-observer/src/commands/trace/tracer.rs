@@ -72,6 +72,7 @@ impl Tracer {
                 namespaces: namespaces.observed(),
                 tell: settings.tell(),
                 refusals: 0,
+                occasions: settings.packets.occasions(),
             })
         });
         let color = settings.writing.outputs == [Target::Stdout] && io::stdout().is_terminal();
@@ -180,7 +181,7 @@ impl Tracer {
     fn follow_modules(&mut self, outputs: &Outputs) -> anyhow::Result<()> {
         match self.probes.look() {
             Outlook::Same => return Ok(()),
-            Outlook::Schedulers => {}
+            Outlook::Some => {}
             Outlook::Ipvs => {
                 while self.forward(outputs) {}
                 self.look_for_losses(outputs);
@@ -211,7 +212,7 @@ impl Tracer {
         loop {
             match self.probes.look() {
                 Outlook::Same => break,
-                Outlook::Schedulers => {}
+                Outlook::Some => {}
                 Outlook::Ipvs if self.standing == Standing::Waiting => {}
                 Outlook::Ipvs => self.standing = Standing::Unsaid,
             }

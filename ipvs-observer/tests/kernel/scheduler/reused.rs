@@ -19,7 +19,7 @@ use super::{
     budget::Shown,
     client,
     ends::{at, close, ends, to, told},
-    modprobe, named, packets, rules,
+    modprobe, named, packets, rmmod, rules,
     trace::{ROOM, telling},
 };
 use crate::{abilities::lacking, ipvsadm, observer};
@@ -173,5 +173,10 @@ fn data_connections_of_ftp_are_counted_and_told_as_begun_by_it() {
         ]
     );
     drop(conntrack);
-    ipvsadm::run(&["-C"]);
+    // While a connection is in the table, it holds the module for FTP.
+    let cut = Setting::set("expire_nodest_conn", "1");
+    ipvsadm::run(&["-d", "-t", "10.9.0.4:21", "-r", "10.6.0.2:21"]);
+    assert_eq!(watch.until(service, |seen| seen.ended == 2).ended, 2);
+    drop(cut);
+    assert!(rmmod("ip_vs_ftp"), "nothing holds it");
 }

@@ -13,11 +13,18 @@ use std::{
 };
 
 use ipvs_observer::{
-    model::{Activity, ServiceActivity},
-    probe::{ProbeSettings, Probes},
+    model::{Activity, Decision, Outcome, ServiceActivity},
+    probe::{ProbeSettings, Probes, Tell},
 };
 
-use super::{Watch, client, namespaces::Elsewhere, own_netns, packets, rules};
+use super::{
+    Watch,
+    around::Setting,
+    client, modprobe,
+    namespaces::Elsewhere,
+    own_netns, packets, rules,
+    trace::{ROOM, telling, told},
+};
 use crate::{abilities::lacking, ipvsadm, soak::footprint, support::child::shell, traffic};
 
 /// More than there is room for in the maps of what is under way.
@@ -148,4 +155,49 @@ fn no_template_is_taken_for_a_pick_while_probes_are_being_attached() {
         sums.iter().all(|(picks, hits)| *picks == 0 && *hits > 100),
         "{sums:?}"
     );
+}
+
+#[test]
+fn a_decision_says_why_a_template_was_given_up() {
+    let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
+        return;
+    };
+    assert!(modprobe("ip_vs_rr"));
+    let drained = Setting::set("expire_quiescent_template", "1");
+    ipvsadm::restore(&rules("-u 10.9.0.1:7083 -p 300", "rr", [1, 1, 1]));
+    told(&mut probes);
+    let ask = |probes: &mut _| {
+        client::ask("10.9.0.1:7083", 2);
+        let (decisions, lost) = told(probes);
+        assert!(lost.is_nothing() && decisions.len() == 2, "{decisions:?}");
+        let [first, second] = [0, 1].map(|place| {
+            let decision: &Decision = &decisions[place];
+            let destination = decision.destination.expect("one of three");
+            (
+                decision.outcome,
+                decision.reason.clone(),
+                destination.key.to_string(),
+            )
+        });
+        // The second is decided by the template that the first made.
+        assert_eq!(second, (Outcome::Template, String::new(), first.2.clone()));
+        first
+    };
+    let (outcome, reason, server) = ask(&mut probes);
+    assert_eq!((outcome, reason.as_str()), (Outcome::Scheduled, ""));
+    let of = ["-u", "10.9.0.1:7083", "-r"];
+    ipvsadm::run(&[&["-e"], &of[..], &[&server, "-m", "-w", "0"]].concat());
+    let (outcome, reason, next) = ask(&mut probes);
+    assert_eq!(outcome, Outcome::Scheduled);
+    assert_eq!(
+        reason,
+        "the real server of this client's template has weight 0 (net.ipv4.vs.expire_quiescent_template is on)"
+    );
+    assert_ne!(next, server);
+    ipvsadm::run(&[&["-d"], &of[..], &[&next]].concat());
+    let (outcome, reason, last) = ask(&mut probes);
+    assert_eq!(outcome, Outcome::Scheduled);
+    assert_eq!(reason, "the real server of this client's template was removed");
+    assert!(last != next && last != server);
+    drop(drained);
 }

@@ -147,6 +147,23 @@ fn explained<'a>(decision: &'a Decision, context: &str) -> (&'a Candidates, Opti
     (candidates, chosen)
 }
 
+/// Holds that what is told is what the kernel counted: the connections that a client made, and a SYN that came again and
+/// was scheduled again.
+fn made(decisions: &[Decision], service: &str, connections: usize) {
+    let told = decisions.len();
+    let counted: u64 = kernel_connections(service, told as u64).values().sum();
+    let mut by_port: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+    for decision in decisions {
+        by_port.entry(decision.client_port).or_default().push(decision);
+    }
+    by_port.retain(|_, decisions| decisions.len() > 1);
+    assert!(
+        told as u64 == counted
+            && told - by_port.values().map(|more| more.len() - 1).sum::<usize>() == connections,
+        "{service}: {told} told, {counted} counted, {connections} made; from one port: {by_port:#?}"
+    );
+}
+
 #[test]
 fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_scheduler() {
     let Some(mut probes) = telling(Tell::DECISIONS | Tell::CANDIDATES, ROOM) else {
@@ -183,7 +200,7 @@ fn the_computed_winner_is_the_chosen_one_for_a_hundred_decisions_of_each_schedul
         }
         let (decisions, lost) = told(&mut probes);
         assert!(lost.is_nothing(), "{lost:?}");
-        assert_eq!(decisions.len(), 100, "{scheduler}");
+        made(&decisions, &format!("TCP {address}"), 100);
         for (index, decision) in decisions.iter().enumerate() {
             let context = format!("{scheduler}, {index}");
             let (candidates, chosen) = explained(decision, &context);
@@ -207,7 +224,7 @@ fn the_computed_winner_is_the_chosen_one_where_a_load_times_a_weight_is_beyond_3
     let held = client::connect("10.9.0.1:7128", 280);
     let (decisions, lost) = told(&mut probes);
     assert!(lost.is_nothing(), "{lost:?}");
-    assert_eq!(decisions.len(), 280);
+    made(&decisions, "TCP 10.9.0.1:7128", 280);
     let mut greatest = 0;
     for decision in &decisions {
         let (candidates, _) = explained(decision, "wlc");
