@@ -27,10 +27,12 @@ use crate::model::{self, Activity, DestinationActivity, Lost, ProbeTotals, Servi
 const NEAR: u32 = 2048;
 /// The same of services, whose owners and counters fill whole pages only so.
 const NEAR_SERVICES: u32 = 8192;
+/// The same of durations, which are the largest.
+const NEAR_DURATIONS: u32 = 1024;
 const _: () = {
     const LARGEST_PAGE: usize = 64 << 10;
     assert!(NEAR.is_multiple_of(slot::RUN));
-    assert!((NEAR as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
+    assert!((NEAR_DURATIONS as usize * size_of::<Histogram>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR_SERVICES as usize * size_of::<Owner<ServiceKey>>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR_SERVICES as usize * size_of::<ServiceCounters>()).is_multiple_of(LARGEST_PAGE));
     assert!((NEAR as usize * size_of::<Owner<DestinationKey>>()).is_multiple_of(LARGEST_PAGE));
@@ -100,6 +102,10 @@ impl Counters {
     /// What the kernel said of the first array that it would not map.
     pub(super) fn read(&mut self, health: &Health, ended: u32, activity: &mut Activity) -> io::Result<()> {
         self.read_services(health.services_given, ended, activity)?;
+        // What is mapped counts as this process's memory. The first part stays: where there is no other, it is read again.
+        if health.services_given > NEAR_DURATIONS {
+            self.durations.release();
+        }
         self.read_destinations(health.destinations_given, activity)
     }
 
@@ -108,6 +114,8 @@ impl Counters {
         if self.known.len() < given as usize {
             self.known.resize_with(given as usize, Known::default);
         }
+        // At once: while a map grows, it is there twice.
+        activity.services.reserve(given as usize);
         for (slot, known) in (0..given).zip(&mut self.known) {
             if slot.is_multiple_of(NEAR_SERVICES) {
                 slots.turn_to(slot, NEAR_SERVICES, cpus)?;
@@ -127,7 +135,8 @@ impl Counters {
                 continue;
             }
             let durations = if known.asked_since(owner.generation, (sum.calls, sum.ns_sum)) {
-                self.durations.turn_to(slot / NEAR * NEAR, NEAR)?;
+                self.durations
+                    .turn_to(slot / NEAR_DURATIONS * NEAR_DURATIONS, NEAR_DURATIONS)?;
                 self.durations.words(slot).and_then(|words| {
                     let counted = &mut self.counted;
                     known

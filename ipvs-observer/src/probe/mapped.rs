@@ -114,6 +114,11 @@ impl<T: Pod> Mapped<T> {
         Ok(())
     }
 
+    /// Gives back what is mapped.
+    pub(super) fn release(&mut self) {
+        self.area = None;
+    }
+
     /// Maps so many entries from `first` on, or as many as there are. `first` begins a page.
     fn map_from(&mut self, first: u32, entries: u32) -> io::Result<()> {
         let place = |entry: u32| entry as usize * size_of::<T>();

@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::fs::MetadataExt,
+    process::Command,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -41,6 +42,8 @@ impl Elsewhere {
             // A test that failed is gone, and its table goes with it all the same.
             let _ = finished.recv();
             ipvsadm::run(&["-C"]);
+            // A daemon keeps the module too, where there is one.
+            let _ = Command::new("ipvsadm").args(["--stop-daemon", "master"]).output();
         });
         Self {
             netns: receiver.recv().expect("its number"),

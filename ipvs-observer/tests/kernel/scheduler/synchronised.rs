@@ -103,4 +103,5 @@ fn connections_learnt_from_another_director_are_counted_and_told_once() {
     elsewhere.end();
     drop(backup);
     wait_for(&mut watch.probes, "ip_vs_proc_conn", false);
+    ipvsadm::run(&["-C"]);
 }
