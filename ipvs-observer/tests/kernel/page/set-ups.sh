@@ -6,7 +6,6 @@ V=10.0.0.1
 anew() {
     for pid in $(ip netns pids client); do kill "$pid" || :; done
     ip -n client route replace default via 10.1.0.1
-    ports 32768 60999
     ipvsadm -C
     for turn in 1 2 3; do
         for module in $(sed -n 's/^\(ip_vs_[a-z_]*\) .*/\1/p' /proc/modules) ip_vs; do
@@ -43,11 +42,6 @@ server() {
     local port=$1 address=$2
     shift 2
     ipvsadm -a -t $V:"$port" -r "$address:80" -m "$@"
-}
-
-# ports FIRST LAST: those that the client connects from.
-ports() {
-    ip netns exec client sh -c "echo $1 $2 >/proc/sys/net/ipv4/ip_local_port_range"
 }
 
 # get PORT [TIMES [CLIENT]]: one request after another.
@@ -139,11 +133,12 @@ reused_before() {
     server 80 10.2.1.2
     server 80 10.2.2.2
 }
+# The same port of the client each time.
 reused_during() {
-    ports 40000 40001
-    get 80
-    sleep 1.5
-    get 80
+    for turn in 1 2; do
+        printf 'GET / HTTP/1.0\r\n\r\n' | ip netns exec client timeout 5 nc -p 40000 $V 80 >/dev/null 2>&1 || :
+        sleep 0.5
+    done
 }
 
 refused_before() {
@@ -200,26 +195,6 @@ idle_during() {
     hold 8097 8
 }
 
-nothing_new_before() {
-    setting conn_reuse_mode 0
-    service 8095 rr
-    server 8095 10.2.1.2
-    ports 40000 40001
-    get 8095
-}
-nothing_new_during() {
-    server 8095 10.2.2.2
-    sleep 1.5
-    get 8095
-    sleep 1.5
-    get 8095
-}
-
-not_local_before() {
-    ipvsadm -A -t 10.0.0.9:80 -s rr
-}
-not_local_during() { :; }
-
 flapping_before() {
     service 8087 rr
     server 8087 10.2.1.2 -x 2
@@ -274,17 +249,6 @@ fatal_before() {
 }
 fatal_during() {
     get 80 8
-}
-
-defence_before() {
-    service 80 rr
-    server 80 10.2.1.2
-    server 80 10.2.2.2
-    setting drop_packet 3
-    setting am_droprate 3
-}
-defence_during() {
-    get 80 4
 }
 
 changed_before() {
