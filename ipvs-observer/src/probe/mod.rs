@@ -34,7 +34,7 @@ mod wanted;
 use std::{io, thread, time::Duration};
 
 use ipvs_observer_common::{
-    control::{Control, NAMESPACES},
+    control::Control,
     layout::{self, Layout},
 };
 
@@ -56,6 +56,7 @@ use modules::{Incarnation, Modules};
 use object::Object;
 use occasions::Present;
 use reason::Reason;
+use wanted::observe;
 
 /// What came or went since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,16 +395,5 @@ impl Probes {
             self.availability
                 .missed(probe.function, probe.consequence, reason);
         }
-    }
-}
-
-fn observe(control: &mut Control, namespaces: &[Netns]) {
-    control.netns = [0; NAMESPACES];
-    control.namespaces = 0;
-    if namespaces.len() <= NAMESPACES {
-        for (place, netns) in control.netns.iter_mut().zip(namespaces) {
-            *place = netns.0;
-        }
-        control.namespaces = namespaces.len() as u32;
     }
 }

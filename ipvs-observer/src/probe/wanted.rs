@@ -2,7 +2,7 @@
 
 use std::{ops::BitOr, path::PathBuf};
 
-use ipvs_observer_common::control;
+use ipvs_observer_common::control::{self, Control, NAMESPACES};
 
 use super::{Occasions, Sizes};
 use crate::model::Netns;
@@ -81,5 +81,17 @@ impl BitOr for Tell {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+/// Orders that these namespaces are observed, as [`ProbeSettings::namespaces`] has it.
+pub(super) fn observe(control: &mut Control, namespaces: &[Netns]) {
+    control.netns = [0; NAMESPACES];
+    control.namespaces = 0;
+    if namespaces.len() <= NAMESPACES {
+        for (place, netns) in control.netns.iter_mut().zip(namespaces) {
+            *place = netns.0;
+        }
+        control.namespaces = namespaces.len() as u32;
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{net::UdpSocket, path::Path};
 
-use ipvs_observer::{model::Outcome, probe::Tell};
+use ipvs_observer::{
+    model::Outcome,
+    probe::{Probes, Tell},
+};
 
 use super::{
     Watch,
@@ -34,18 +37,11 @@ fn a_connection_beyond_the_limit_is_told_with_it() {
     watch.read();
     let counted = watch.service("UDP 10.9.0.1:7096");
     assert_eq!((counted.picks, counted.fatal), (1, TIMES));
-    let (decisions, lost) = told(&mut probes);
-    assert!(lost.is_nothing(), "{lost:?}");
-    assert_eq!(decisions.len() as u64, TIMES);
-    for decision in decisions {
-        assert_eq!(
-            (decision.outcome, decision.reason.as_str()),
-            (
-                Outcome::Fatal,
-                "the namespace has as many connections as net.ipv4.vs.conn_max allows"
-            )
-        );
-    }
+    all_failed(
+        &mut probes,
+        TIMES,
+        "the namespace has as many connections as net.ipv4.vs.conn_max allows",
+    );
 }
 
 #[test]
@@ -78,16 +74,22 @@ fn a_packet_that_the_persistence_engine_cannot_read_is_told_with_it() {
     watch.read();
     let counted = watch.service("UDP 10.9.0.2:5060");
     assert_eq!((counted.calls, counted.fatal), (0, TIMES));
-    let (decisions, lost) = told(&mut probes);
+    all_failed(
+        &mut probes,
+        TIMES,
+        "the persistence engine finds nothing in the packet to go by",
+    );
+}
+
+/// Holds that so many decisions were told, each fatal for this reason.
+fn all_failed(probes: &mut Probes, times: u64, reason: &str) {
+    let (decisions, lost) = told(probes);
     assert!(lost.is_nothing(), "{lost:?}");
-    assert_eq!(decisions.len() as u64, TIMES);
+    assert_eq!(decisions.len() as u64, times);
     for decision in decisions {
         assert_eq!(
             (decision.outcome, decision.reason.as_str()),
-            (
-                Outcome::Fatal,
-                "the persistence engine finds nothing in the packet to go by"
-            )
+            (Outcome::Fatal, reason)
         );
     }
 }
