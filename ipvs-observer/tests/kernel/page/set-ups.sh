@@ -6,6 +6,8 @@ V=10.0.0.1
 anew() {
     for pid in $(ip netns pids client); do kill "$pid" || :; done
     ip -n client route replace default via 10.1.0.1
+    ip netns exec client sysctl -qw net.ipv4.ip_local_port_range='32768 60999'
+    ip addr replace $V/32 dev lo
     ipvsadm -C
     for turn in 1 2 3; do
         for module in $(sed -n 's/^\(ip_vs_[a-z_]*\) .*/\1/p' /proc/modules) ip_vs; do
@@ -62,6 +64,20 @@ get() {
 hold() {
     (sleep "$2" | ip netns exec client nc $V "$1" >/dev/null 2>&1) &
     sleep 0.2
+}
+
+# The client has this one port, and takes it again a second after a connection.
+from_one_port() {
+    ip netns exec client sysctl -qw net.ipv4.ip_local_port_range='40000 40000' net.ipv4.tcp_tw_reuse=1
+}
+
+# The client's machine crashes, and comes again.
+crash() {
+    ip link del client
+    for pid in $(ip netns pids client); do kill "$pid" || :; done
+    ip netns del client
+    eval "$(sed -n '/^side()/,/^}/p' /tmp/topology.sh)"
+    side client 10.1.0 fd00:1
 }
 
 check_before() {
@@ -128,17 +144,36 @@ revived_during() {
     sleep 3
 }
 
+one_second_before() {
+    setting conntrack 1
+    setting conn_reuse_mode 0
+    setting expire_nodest_conn 1
+    # A masquerading service on this port asks for connection tracking.
+    service 21 rr
+    ipvsadm -a -t $V:21 -r 10.2.1.2:21 -m
+    service 8094 rr
+    server 8094 10.2.1.2
+    from_one_port
+}
+one_second_during() {
+    hold 8094 30
+    crash
+    from_one_port
+    server 8094 10.2.2.2
+    ipvsadm -e -t $V:8094 -r 10.2.1.2:80 -m -w 0
+    get 8094
+}
+
 reused_before() {
     service 80 rr
     server 80 10.2.1.2
     server 80 10.2.2.2
+    from_one_port
 }
-# The same port of the client each time.
 reused_during() {
-    for turn in 1 2; do
-        printf 'GET / HTTP/1.0\r\n\r\n' | ip netns exec client timeout 5 nc -p 40000 $V 80 >/dev/null 2>&1 || :
-        sleep 0.5
-    done
+    get 80
+    sleep 1.2
+    get 80
 }
 
 refused_before() {
@@ -193,6 +228,29 @@ idle_before() {
 }
 idle_during() {
     hold 8097 8
+}
+
+nothing_before() {
+    setting conn_reuse_mode 0
+    service 8095 rr
+    server 8095 10.2.1.2
+    from_one_port
+    get 8095
+    server 8095 10.2.2.2
+}
+nothing_during() {
+    get 8095
+    sleep 1.2
+    get 8095
+}
+
+empty_before() {
+    service 8098 rr
+    server 8098 10.2.1.2
+    ip addr del $V/32 dev lo
+}
+empty_during() {
+    get 8098
 }
 
 flapping_before() {
