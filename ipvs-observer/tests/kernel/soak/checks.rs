@@ -14,6 +14,36 @@ use crate::{
     watched::PATIENCE,
 };
 
+/// What begins an entry, where nothing is bypassed, is of FTP or comes from another director.
+const BEGUN: [&str; 3] = ["schedule_picks", "template_hits", "begun_by_server"];
+
+/// Entries of the kernel's table by service, without templates.
+fn entries() -> BTreeMap<String, u64> {
+    let table = ipvsadm::run(&["-L", "-n", "-c"]);
+    let mut entries = BTreeMap::new();
+    for line in table.lines() {
+        if let [protocol, _, _, source, virtual_address, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+            && !source.ends_with(":0")
+        {
+            *entries
+                .entry(format!("{protocol} {virtual_address}"))
+                .or_default() += 1;
+        }
+    }
+    entries
+}
+
+/// Runs of probes that the kernel left out, and said so: each may be one that is not counted.
+fn missed(gather: &[Line]) -> u64 {
+    let health = only(gather, "ipvs_observer");
+    let field = "probe_runs_missed";
+    if health.fields.contains_key(field) {
+        health.number(field)
+    } else {
+        0
+    }
+}
+
 impl Soak {
     /// What the trace told of, and what it told to be lost, is what was made.
     pub(super) fn account(&mut self) {
@@ -97,16 +127,21 @@ impl Soak {
         let table = ipvsadm::list(&["--stats", "--exact"]);
         let begin = Instant::now();
         loop {
+            let before = entries();
             let gather = self.collected.until("all probes", |gather| {
                 only(gather, "ipvs_observer").text("status") == "ok"
             });
-            match self.counters(&gather, &table) {
-                Ok(counted) => {
+            let counted = self
+                .counters(&gather, &table)
+                .and_then(|counted| Ok((counted, self.balance(&gather, &before)?)));
+            match counted {
+                Ok((counted, left)) => {
                     self.sums.counted += counted;
+                    self.sums.entries += left;
                     break;
                 }
                 Err(error) => assert!(
-                    begin.elapsed() < Duration::from_secs(6),
+                    begin.elapsed() < Duration::from_secs(15),
                     "{error}; the kernel left out {} runs of collect's programs",
                     footprint::runs_left_out(self.collected.process.pid())
                 ),
@@ -115,17 +150,34 @@ impl Soak {
         self.descriptors();
     }
 
+    /// Holds what began and did not end against the entries of the kernel's table, which are returned.
+    fn balance(&self, gather: &[Line], before: &BTreeMap<String, u64>) -> Result<u64, String> {
+        let after = entries();
+        let mut sum = 0;
+        for server in &self.table.services {
+            let name = server.name();
+            let [before, after] = [before, &after].map(|entries| entries.get(&name).copied().unwrap_or(0));
+            if before != after {
+                return Err(format!("entries of {name} end: {before}, and then {after}"));
+            }
+            let line = of(gather, "ipvs_virtual_server").find(|line| service(line, "") == name);
+            let line = line.ok_or_else(|| format!("{name} is not in the gather"))?;
+            let begun: u64 = BEGUN.map(|field| line.number(field)).iter().sum();
+            let counted = begun - line.number("ended");
+            if counted.abs_diff(after) > missed(gather) {
+                return Err(format!(
+                    "{name} has {after} entries, and counts {counted} of {begun}: {line:?}"
+                ));
+            }
+            sum += after;
+        }
+        Ok(sum)
+    }
+
     /// Holds a gather against the kernel's own counters.
     fn counters(&self, gather: &[Line], table: &BTreeMap<String, ipvsadm::Entry>) -> Result<u64, String> {
         let mut counted = 0;
-        // A run that the kernel left out, and said so, may be a pick or two that is not counted.
-        let health = only(gather, "ipvs_observer");
-        let field = "probe_runs_missed";
-        let missed = if health.fields.contains_key(field) {
-            health.number(field)
-        } else {
-            0
-        };
+        let missed = missed(gather);
         for server in &self.table.services {
             let name = server.name();
             let entry = table
@@ -135,10 +187,7 @@ impl Soak {
             let line = of(gather, "ipvs_virtual_server")
                 .find(|line| service(line, "") == name)
                 .ok_or_else(|| format!("{name} is not in the gather"))?;
-            let told = ["schedule_picks", "template_hits", "begun_by_server"]
-                .map(|field| line.number(field))
-                .iter()
-                .sum::<u64>();
+            let told: u64 = BEGUN.map(|field| line.number(field)).iter().sum();
             if !(told..=told + missed).contains(&connections) {
                 return Err(format!(
                     "{name} has {connections} connections, and counts {told}: {line:?}"

@@ -83,6 +83,8 @@ struct Sums {
     changes_lost: u64,
     /// Connections that the kernel had counted, and collect as many, at each rest anew.
     counted: u64,
+    /// Entries of the kernel's table, which are those that began and did not end, at each rest anew.
+    entries: u64,
     checks: u64,
     clearings: u64,
     reloads: u64,
