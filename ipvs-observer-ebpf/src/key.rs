@@ -3,6 +3,7 @@
 use ipvs_observer_common::{
     event::DestinationState,
     key::{DestinationKey, ServiceKey},
+    layout::Field,
 };
 
 use crate::{
@@ -68,17 +69,18 @@ pub fn is_gone(destination: u64) -> bool {
     list.present() && back >> 48 == POISON
 }
 
-/// Whether a service was taken out of the table: then it has no scheduler and is not flagged to be there. Either
-/// alone can be so for other reasons.
+/// Whether a service was taken out of the table: then it is not flagged to be there, and has no destinations; newer
+/// kernels leave it no scheduler either. One that is being added is not flagged for a moment, and one that is there may
+/// lack the others.
 #[inline(always)]
 pub fn is_service_gone(service: u64) -> bool {
     /// `IP_VS_SVC_F_HASHED`.
     const HASHED: u64 = 2;
-    let (scheduler, flags) = (layout!(service.scheduler), layout!(service.flags));
-    scheduler.present()
-        && number(service, scheduler) == 0
-        && flags.present()
+    let lacks = |field: Field| field.present() && number(service, field) == 0;
+    let flags = layout!(service.flags);
+    flags.present()
         && number(service, flags) & HASHED == 0
+        && (lacks(layout!(service.scheduler)) || lacks(layout!(service.num_dests)))
 }
 
 /// Puts a destination as it is now in a place.
