@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ipvsadm,
+    ipvsadm::{self, Row},
     netns::Named,
     observer::{self, of, only, service},
     privilege::{THREE, as_user},
@@ -31,23 +31,10 @@ const FIELDS: [&str; 5] = [
     "entries_templates",
 ];
 
-/// The table that `ipvsadm -Lnc` shows, without how long each entry lives.
-fn shown() -> Vec<Vec<String>> {
-    let text = ipvsadm::run(&["-L", "-n", "-c"]);
-    let rows = text.lines().skip(2).map(|line| {
-        let words = line.split_whitespace().enumerate();
-        let kept = words.filter(|(place, _)| *place != 1);
-        kept.map(|(_, word)| word.to_owned()).collect()
-    });
-    let mut rows: Vec<Vec<_>> = rows.collect();
-    rows.sort();
-    rows
-}
-
 /// Which field an entry that `ipvsadm` shows is counted in.
-fn field(entry: &[String]) -> &'static str {
-    match entry[1].as_str() {
-        "NONE" | "ASSURED" if entry[2].ends_with(":0") => "entries_templates",
+fn field(entry: &Row) -> &'static str {
+    match entry.state.as_str() {
+        "NONE" | "ASSURED" if entry.is_template() => "entries_templates",
         "ESTABLISHED" => "entries_established",
         "SYN_RECV" => "entries_syn_recv",
         "TIME_WAIT" => "entries_time_wait",
@@ -56,10 +43,10 @@ fn field(entry: &[String]) -> &'static str {
 }
 
 /// A gather at a moment when the table is at rest, with what `ipvsadm` shows of it.
-fn at_rest(gather: impl Fn() -> Vec<Line>) -> (Vec<Line>, Vec<Vec<String>>) {
+fn at_rest(gather: impl Fn() -> Vec<Line>) -> (Vec<Line>, Vec<Row>) {
     let begin = Instant::now();
     loop {
-        let (before, lines, after) = (shown(), gather(), shown());
+        let (before, lines, after) = (ipvsadm::entries(), gather(), ipvsadm::entries());
         if before == after {
             return (lines, after);
         }
@@ -67,16 +54,11 @@ fn at_rest(gather: impl Fn() -> Vec<Line>) -> (Vec<Line>, Vec<Vec<String>>) {
     }
 }
 
-fn number(line: &Line, field: &str) -> u64 {
-    let there = line.fields.contains_key(field);
-    if there { line.number(field) } else { 0 }
-}
-
 /// Every service with what it has in each field, and what is its own.
 fn services(lines: &[Line]) -> BTreeMap<String, Vec<u64>> {
     let mut services = BTreeMap::new();
     for line in of(lines, "ipvs_virtual_server") {
-        let own = ["entries_orphaned", "entries_unattributed"].map(|field| number(line, field));
+        let own = ["entries_orphaned", "entries_unattributed"].map(|field| line.number_if_any(field));
         services.insert(service(line, ""), [[0; 5].as_slice(), &own].concat());
     }
     for line in of(lines, "ipvs_real_server") {
@@ -190,7 +172,7 @@ fn the_entries_of_a_table_at_rest_are_ipvsadms_by_service_real_server_and_state(
     assert_eq!(counted + orphaned + unattributed, table.len() as u64, "{table:?}");
     assert!(!only(&lines, "ipvs").fields.contains_key("entries_unattributed"));
     for (place, name) in FIELDS.into_iter().enumerate() {
-        let here = |entry: &&Vec<String>| field(entry) == name;
+        let here = |entry: &&Row| field(entry) == name;
         let shown = table.iter().filter(here).count() as u64;
         let counted: u64 = services.values().map(|sums| sums[place]).sum();
         // The orphans and those of either mark are all of UDP.
@@ -297,11 +279,11 @@ fn large(port: u16, entries: u16) {
     packets::from_many(entries, 20_000, &format!("10.9.0.1:{port}"));
     // From Linux 7.1 the kernel moves entries to larger tables as these grow, and shows some of them meanwhile.
     let begin = Instant::now();
-    while shown().len() != usize::from(entries) {
+    while ipvsadm::entries().len() != usize::from(entries) {
         assert!(
             begin.elapsed() < Duration::from_mins(1),
             "{} entries",
-            shown().len()
+            ipvsadm::entries().len()
         );
         thread::sleep(Duration::from_millis(200));
     }

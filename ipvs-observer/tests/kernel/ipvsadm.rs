@@ -143,6 +143,55 @@ pub fn read(text: &str) -> BTreeMap<Name, Entry> {
     table
 }
 
+/// A row of the connection table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    pub protocol: String,
+    pub state: String,
+    pub client: String,
+    pub virtual_address: String,
+    pub destination: String,
+}
+
+impl Row {
+    /// Whether it is what persistence remembers, and no connection.
+    pub fn is_template(&self) -> bool {
+        self.client.ends_with(":0")
+    }
+}
+
+/// The connection table that `ipvsadm -Lnc` shows, sorted, without how long each entry lives.
+pub fn entries() -> Vec<Row> {
+    let text = run(&["-L", "-n", "-c"]);
+    let mut rows: Vec<_> = text
+        .lines()
+        .skip(2)
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let word = |place: usize| {
+                let word = words.get(place).copied();
+                word.unwrap_or_else(|| panic!("{line:?}")).to_owned()
+            };
+            Row {
+                protocol: word(0),
+                state: word(2),
+                client: word(3),
+                virtual_address: word(4),
+                destination: word(5),
+            }
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+/// How many connections of a service, `TCP 10.0.0.1:80`, are in the table.
+pub fn connections(service: &str) -> u64 {
+    let rows = entries().into_iter();
+    rows.filter(|row| !row.is_template() && format!("{} {}", row.protocol, row.virtual_address) == service)
+        .count() as u64
+}
+
 /// What `ipvsadm -Sn` says of a service: the value behind each flag of its `-A` line.
 pub fn saved() -> BTreeMap<Name, BTreeMap<String, String>> {
     let mut services = BTreeMap::new();

@@ -3,10 +3,12 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::child::shell;
 
@@ -55,7 +57,30 @@ pub fn serve_udp(address: &str) {
 
 /// One connection with a few bytes there and back; stays open as long as it is held.
 pub fn connect(service: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(service).unwrap_or_else(|error| panic!("{service}: {error}"));
+    echoed(TcpStream::connect(service).unwrap_or_else(|error| panic!("{service}: {error}")))
+}
+
+/// The same from a port.
+pub fn connect_from(port: u16, service: &str) -> TcpStream {
+    let address: SocketAddr = service.parse().expect("an address");
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket
+        .bind(&any(address, port).into())
+        .expect("a port of its own");
+    let connected = socket.connect(&address.into());
+    connected.unwrap_or_else(|error| panic!("{service}: {error}"));
+    echoed(socket.into())
+}
+
+/// Any of this machine's addresses by which another is reached, with a port.
+pub fn any(other: SocketAddr, port: u16) -> SocketAddr {
+    match other {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    }
+}
+
+fn echoed(mut stream: TcpStream) -> TcpStream {
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a timeout");

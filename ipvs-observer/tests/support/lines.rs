@@ -44,6 +44,11 @@ impl Line {
             .number()
     }
 
+    /// The same, or 0 where the field is absent.
+    pub fn number_if_any(&self, key: &str) -> u64 {
+        self.fields.get(key).map_or(0, Value::number)
+    }
+
     pub fn text(&self, key: &str) -> &str {
         match self.fields.get(key) {
             Some(Value::Text(text)) => text,

@@ -2,7 +2,7 @@
 //! links, so that packets come in from outside and are scheduled in softirq.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -78,25 +78,27 @@ fn start(link: &'static str, net: u8) -> Sender<Job> {
     jobs
 }
 
-/// Connections, one after the other, that stay open as long as they are held.
+/// Connections, one after the other, that stay open as long as they are held, each from a port that no other comes from:
+/// a real server knows those of all virtual ports by that of the client alone, and has the client reset one that it still
+/// has; the SYN that then comes again is scheduled again.
 pub fn connect(address: &str, times: usize) -> Vec<TcpStream> {
     let address = address.to_owned();
-    run(move || (0..times).map(|_| traffic::connect(&address)).collect())
+    run(move || {
+        (0..times)
+            .map(|_| traffic::connect_from(next_port(), &address))
+            .collect()
+    })
 }
 
 /// Datagrams that nobody answers, each one packet: a connection that is refused while it is begun is tried twice
 /// when both ends are on one machine.
 pub fn send(address: &str, times: usize) {
-    let address = address.to_owned();
+    let address: SocketAddr = address.parse().expect("an address");
     run(move || {
         for _ in 0..times {
-            let any: IpAddr = if address.starts_with('[') {
-                Ipv6Addr::UNSPECIFIED.into()
-            } else {
-                Ipv4Addr::UNSPECIFIED.into()
-            };
-            let socket = UdpSocket::bind((any, next_port())).expect("a socket");
-            socket.send_to(b"anybody?", &address).expect("sending");
+            let any = traffic::any(address, next_port());
+            let socket = UdpSocket::bind(any).expect("a socket");
+            socket.send_to(b"anybody?", address).expect("sending");
         }
     });
     thread::sleep(Duration::from_millis(100));
@@ -109,19 +111,18 @@ pub fn ask(address: &str, times: usize) {
     run(move || (0..times).for_each(|_| ask_from(&address, next_port())));
 }
 
+/// A port that nobody had, below those that the kernel gives.
 pub fn next_port() -> u16 {
-    static PORT: AtomicU16 = AtomicU16::new(20000);
-    PORT.fetch_add(1, Ordering::Relaxed)
+    static PORT: AtomicU16 = AtomicU16::new(11000);
+    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    assert!(port < 32768, "all ports were used");
+    port
 }
 
 /// One datagram there and back, from where the thread is.
 pub fn ask_from(address: &str, port: u16) {
     let address: SocketAddr = address.parse().expect("an address");
-    let any = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-    };
-    let socket = UdpSocket::bind(any).expect("a socket");
+    let socket = UdpSocket::bind(traffic::any(address, port)).expect("a socket");
     socket
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a timeout");

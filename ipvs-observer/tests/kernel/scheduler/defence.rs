@@ -15,7 +15,7 @@ use super::{
     Watch,
     around::Setting,
     client,
-    ends::{at, ends, entries, to, told},
+    ends::{at, ends, to, told},
     kernel_connections, modprobe, named, packets, rules,
     trace::{ROOM, telling},
 };
@@ -130,7 +130,7 @@ fn connections_that_drop_entry_kills_end_by_the_defence() {
     let seen = loop {
         watch.read();
         let seen = watch.service(service);
-        if seen.picks - seen.ended == entries("10.9.0.1:7511") {
+        if seen.picks - seen.ended == ipvsadm::connections(service) {
             break seen;
         }
         assert!(begin.elapsed() < Duration::from_secs(10), "{seen:?}");

@@ -114,17 +114,6 @@ pub(super) fn ends(events: &[Traced], service: &str) -> BTreeMap<(&'static str, 
     ends
 }
 
-/// Entries of a service in the kernel's table, without templates.
-pub(super) fn entries(virtual_address: &str) -> u64 {
-    let table = ipvsadm::run(&["-L", "-n", "-c"]);
-    let words = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    words
-        .filter(|words| words.get(4) == Some(&virtual_address) && !words[3].ends_with(":0"))
-        .count() as u64
-}
-
 /// A client's port, used for several connections.
 pub(super) fn at(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new([10, 7, 0, 2].into(), port)
@@ -139,7 +128,7 @@ pub(super) fn close(address: &str, times: usize) -> Vec<u16> {
     let address = address.to_owned();
     client::run(move || {
         let connections = (0..times).map(|_| {
-            let mut stream = traffic::connect(&address);
+            let mut stream = traffic::connect_from(client::next_port(), &address);
             stream.shutdown(Shutdown::Write).expect("it is open");
             io::copy(&mut stream, &mut io::sink()).expect("the server closes it too");
             stream.local_addr().expect("it was connected").port()
@@ -230,27 +219,16 @@ fn connections_without_a_packet_for_their_timeout_end_and_the_table_is_what_is_l
     drop(timeouts);
     client::ask("10.9.0.1:7502", 2);
     let services = [
-        (
-            "TCP 10.9.0.1:7502",
-            "10.9.0.1:7502",
-            5,
-            ("idle", "ESTABLISHED"),
-            2,
-        ),
-        ("UDP 10.9.0.1:7502", "10.9.0.1:7502", 6, ("expired", "UDP"), 2),
-        ("UDP 10.9.0.1:7503", "10.9.0.1:7503", 7, ("expired", "UDP"), 0),
-        ("UDP 10.9.0.1:7504", "10.9.0.1:7504", 8, ("", ""), 0),
+        ("TCP 10.9.0.1:7502", 5, ("idle", "ESTABLISHED"), 0),
+        ("UDP 10.9.0.1:7502", 6, ("expired", "UDP"), 2),
+        ("UDP 10.9.0.1:7503", 7, ("expired", "UDP"), 0),
+        ("UDP 10.9.0.1:7504", 8, ("", ""), 0),
     ];
-    for (service, ..) in services {
-        let ended = services
-            .iter()
-            .find(|found| found.0 == service)
-            .expect("itself")
-            .2;
+    for (service, ended, ..) in services {
         watch.until(service, |seen| seen.ended == ended);
     }
     let events = told(&mut probes);
-    for (service, address, ended, how, left) in services {
+    for (service, ended, how, left) in services {
         let seen = watch.service(service);
         assert_eq!((seen.ended, seen.ended_server_removed), (ended, 0), "{service}");
         let of_server = watch.ends(service);
@@ -274,7 +252,7 @@ fn connections_without_a_packet_for_their_timeout_end_and_the_table_is_what_is_l
             BTreeMap::from([(how, ended as usize)])
         };
         assert_eq!(told, expected, "{service}");
-        assert_eq!(entries(address), left, "{service}");
+        assert_eq!(ipvsadm::connections(service), left, "{service}");
         let begun = seen.picks + seen.template_hits;
         let connections: u64 = kernel_connections(service, begun).values().sum();
         assert_eq!(connections, begun, "{service}");
@@ -315,11 +293,11 @@ fn the_table_has_what_began_and_did_not_end_also_where_servers_come_and_go() {
         // Between two looks at the table nothing ended.
         let begin = Instant::now();
         let (left, seen) = loop {
-            let before = entries(address);
+            let before = ipvsadm::connections(&service);
             watch.read();
             let seen = watch.service(&service);
             let counted = seen.picks - seen.ended;
-            let settled = seen.ended > 0 && before == counted && entries(address) == counted;
+            let settled = seen.ended > 0 && before == counted && ipvsadm::connections(&service) == counted;
             if settled || begin.elapsed() > PATIENCE {
                 break (before, seen);
             }
@@ -340,6 +318,43 @@ fn the_table_has_what_began_and_did_not_end_also_where_servers_come_and_go() {
         assert_eq!(closed + reset + half_open + idle + expired + other, seen.ended);
     }
     drop(held);
+}
+
+#[test]
+fn the_end_of_a_connection_whose_service_is_deleted_brings_no_counters_back() {
+    let Some(mut watch) = Watch::whole() else { return };
+    assert!(modprobe("ip_vs_rr"));
+    let timeouts = Timeouts::set("2", "2");
+    let services = ["TCP 10.9.0.1:7512", "UDP 10.9.0.1:7512"];
+    ipvsadm::restore(
+        &["-t 10.9.0.1:7512", "-u 10.9.0.1:7512"]
+            .map(|service| rules(service, "rr", [1, 1, 1]))
+            .concat(),
+    );
+    watch.read();
+    let held = client::connect("10.9.0.1:7512", 3);
+    client::ask("10.9.0.1:7512", 3);
+    ipvsadm::run(&["-C"]);
+    assert!(services.iter().all(|service| ipvsadm::connections(service) > 0));
+    let begin = Instant::now();
+    while services.iter().any(|service| ipvsadm::connections(service) > 0) {
+        assert!(begin.elapsed() < PATIENCE, "they do not end");
+        thread::sleep(Duration::from_millis(100));
+    }
+    // The kernel frees them a grace period later.
+    thread::sleep(Duration::from_secs(1));
+    watch.read();
+    let counted: Vec<_> = watch
+        .activity
+        .services
+        .keys()
+        .map(|(_, key)| named(key))
+        .collect();
+    for service in services {
+        assert!(!counted.iter().any(|name| name == service), "{counted:?}");
+        assert!(watch.destinations(service).is_empty(), "{service}");
+    }
+    drop((held, timeouts));
 }
 
 #[test]

@@ -49,12 +49,6 @@ fn change(watch: &mut Watch, command: &str) -> Change {
     changes[0].clone()
 }
 
-/// How many entries there are of a service.
-fn entries(service: &str) -> usize {
-    let table = ipvsadm::run(&["-L", "-n", "-c"]);
-    table.lines().filter(|line| line.contains(service)).count()
-}
-
 fn wait_until(what: &str, so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !so() {
@@ -205,7 +199,7 @@ fn connections_of_a_deleted_server_hang_until_it_is_added_again_or_are_reset_at_
         "{deletion:?}"
     );
     assert_eq!(answer(&mut open[0]), Err(ErrorKind::WouldBlock));
-    assert_eq!(entries("10.9.0.1:7065"), 2);
+    assert_eq!(ipvsadm::connections("TCP 10.9.0.1:7065"), 2);
     let addition = change(&mut watch, ADD);
     assert_eq!(addition.remaining, Some(two));
     assert_eq!(addition.left, "what it had before it was deleted goes on");
@@ -217,7 +211,7 @@ fn connections_of_a_deleted_server_hang_until_it_is_added_again_or_are_reset_at_
         deletion.left.starts_with("all are ended at once") && deletion.left.contains("reset"),
         "{deletion:?}"
     );
-    wait_until("no entries", || entries("10.9.0.1:7065") == 0);
+    wait_until("no entries", || ipvsadm::connections("TCP 10.9.0.1:7065") == 0);
     assert_eq!(answer(&mut open[1]), Err(ErrorKind::ConnectionReset));
     let nothing = change(&mut watch, ADD);
     assert_eq!(nothing.left, "");

@@ -24,6 +24,7 @@ mod synchronised;
 mod templates;
 mod trace;
 mod unsent;
+mod winner;
 
 use std::{
     collections::BTreeMap,
