@@ -30,17 +30,6 @@ pub(super) enum Removal {
     Unread,
 }
 
-/// Whether so many entries may stay where a function leaves something for the one around it, until the next packet on
-/// the same kernel stack: what was scheduled while the probes were being attached. A processor schedules on two stacks,
-/// that of its interrupts and that of its ksoftirqd.
-fn is_of_stacks(map: &str, count: usize) -> bool {
-    let processors = thread::available_parallelism().expect("some").get();
-    ["VERDICTS[", "TEMPLATES[", "MESSAGES["]
-        .iter()
-        .any(|name| map.starts_with(name))
-        && count <= 2 * processors
-}
-
 impl Soak {
     /// Something at random.
     pub(super) fn act(&mut self) {
@@ -183,10 +172,7 @@ impl Soak {
             thread::sleep(INTERVAL);
             let entries = footprint::entries(&self.others);
             assert!(!entries.is_empty(), "the program has no such maps?");
-            let left: Vec<_> = entries
-                .iter()
-                .filter(|(name, count)| **count > 0 && !is_of_stacks(name, **count))
-                .collect();
+            let left: Vec<_> = entries.iter().filter(|(_, count)| **count > 0).collect();
             // Of each program, what was removed for itself stays until the kernel lets go of it.
             let mut kept = left.iter().map(|(name, count)| (name.split('[').next(), **count));
             let removed = kept.clone().filter(|(name, _)| *name == Some("REMOVED"));

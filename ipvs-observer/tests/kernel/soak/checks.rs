@@ -17,17 +17,13 @@ use crate::{
 /// What begins an entry, where nothing is bypassed, is of FTP or comes from another director.
 const BEGUN: [&str; 3] = ["schedule_picks", "template_hits", "begun_by_server"];
 
-/// Entries of the kernel's table by service, without templates.
+/// Connections in the kernel's table by service.
 fn entries() -> BTreeMap<String, u64> {
-    let table = ipvsadm::run(&["-L", "-n", "-c"]);
     let mut entries = BTreeMap::new();
-    for line in table.lines() {
-        if let [protocol, _, _, source, virtual_address, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
-            && !source.ends_with(":0")
-        {
-            *entries
-                .entry(format!("{protocol} {virtual_address}"))
-                .or_default() += 1;
+    for row in ipvsadm::entries() {
+        if !row.is_template() {
+            let service = format!("{} {}", row.protocol, row.virtual_address);
+            *entries.entry(service).or_default() += 1;
         }
     }
     entries
@@ -35,13 +31,7 @@ fn entries() -> BTreeMap<String, u64> {
 
 /// Runs of probes that the kernel left out, and said so: each may be one that is not counted.
 fn missed(gather: &[Line]) -> u64 {
-    let health = only(gather, "ipvs_observer");
-    let field = "probe_runs_missed";
-    if health.fields.contains_key(field) {
-        health.number(field)
-    } else {
-        0
-    }
+    only(gather, "ipvs_observer").number_if_any("probe_runs_missed")
 }
 
 impl Soak {
@@ -125,29 +115,35 @@ impl Soak {
         self.sender.let_go();
         self.account();
         let table = ipvsadm::list(&["--stats", "--exact"]);
+        self.sums.counted += self.within(Duration::from_secs(6), |soak, gather, _| {
+            soak.counters(gather, &table)
+        });
+        // What began a moment ago and ends by its timeout ends first.
+        self.sums.entries += self.within(Duration::from_secs(15), Self::balance);
+        self.descriptors();
+    }
+
+    /// What a look at a gather says, with the entries before it, once it finds nothing wrong.
+    fn within(
+        &self,
+        longest: Duration,
+        look: impl Fn(&Self, &[Line], &BTreeMap<String, u64>) -> Result<u64, String>,
+    ) -> u64 {
         let begin = Instant::now();
         loop {
             let before = entries();
             let gather = self.collected.until("all probes", |gather| {
                 only(gather, "ipvs_observer").text("status") == "ok"
             });
-            let counted = self
-                .counters(&gather, &table)
-                .and_then(|counted| Ok((counted, self.balance(&gather, &before)?)));
-            match counted {
-                Ok((counted, left)) => {
-                    self.sums.counted += counted;
-                    self.sums.entries += left;
-                    break;
-                }
+            match look(self, &gather, &before) {
+                Ok(sum) => return sum,
                 Err(error) => assert!(
-                    begin.elapsed() < Duration::from_secs(15),
+                    begin.elapsed() < longest,
                     "{error}; the kernel left out {} runs of collect's programs",
                     footprint::runs_left_out(self.collected.process.pid())
                 ),
             }
         }
-        self.descriptors();
     }
 
     /// Holds what began and did not end against the entries of the kernel's table, which are returned.

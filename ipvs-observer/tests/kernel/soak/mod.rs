@@ -126,6 +126,8 @@ struct Soak {
     lost_before: u64,
     changes: Changes,
     others: BTreeSet<u64>,
+    /// How often the trace has begun.
+    begins: usize,
     descriptors: Option<[usize; 2]>,
     sums: Sums,
 }
@@ -146,6 +148,7 @@ impl Soak {
             lost_before: 0,
             changes: Changes::default(),
             others,
+            begins: 0,
             descriptors: None,
             sums: Sums::default(),
         }
@@ -166,6 +169,12 @@ impl Soak {
             let line = only(gather, "ipvs_observer");
             line.text("status") == "ok" && line.number("probes") > 0 && line.number("probes_missing") == 0
         });
+        // What is scheduled meanwhile would leave something on its kernel stack, for the next packet there.
+        self.begins += 1;
+        while self.traced.attached() < self.begins {
+            assert!(begin.elapsed() < PATIENCE, "the trace does not begin");
+            thread::sleep(Duration::from_millis(50));
+        }
         let timed = self.traced.told().timed;
         let mut unaccounted = HashSet::new();
         while self.traced.told().timed == timed {

@@ -2,9 +2,12 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     process::{ChildStderr, ChildStdout, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -33,6 +36,7 @@ pub struct Traced {
     pub process: Process,
     told: Arc<Mutex<Told>>,
     reader: JoinHandle<()>,
+    attached: Arc<AtomicUsize>,
     said: JoinHandle<String>,
 }
 
@@ -49,14 +53,22 @@ impl Traced {
         let stderr: ChildStderr = child.stderr.take().expect("piped");
         let told = Arc::default();
         let found = Arc::clone(&told);
+        let attached = Arc::<AtomicUsize>::default();
+        let begun = Arc::clone(&attached);
         Self {
             process: Process(child),
             told,
             reader: thread::spawn(move || read(stdout, &found)),
+            attached,
             said: thread::spawn(move || {
-                let mut text = String::new();
-                BufReader::new(stderr).read_to_string(&mut text).expect("text");
-                text
+                let lines = BufReader::new(stderr).lines().map(|line| line.expect("text"));
+                lines
+                    .inspect(|line| {
+                        let begins = line.contains("probes attached");
+                        begun.fetch_add(usize::from(begins), Ordering::Relaxed);
+                    })
+                    .map(|line| line + "\n")
+                    .collect()
             }),
         }
     }
@@ -64,6 +76,11 @@ impl Traced {
     pub fn told(&self) -> MutexGuard<'_, Told> {
         assert!(!self.reader.is_finished(), "the reader of the trace has ended");
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often it has said that all that happens from then on is traced.
+    pub fn attached(&self) -> usize {
+        self.attached.load(Ordering::Relaxed)
     }
 
     /// Ends it well, and holds its last words against what it said before.
