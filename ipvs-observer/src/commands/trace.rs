@@ -47,7 +47,10 @@ async fn pipeline(settings: settings::Trace) -> anyhow::Result<()> {
     let going = Arc::new(AtomicBool::new(true));
     let work = {
         let (outputs, going) = (Arc::clone(&outputs), Arc::clone(&going));
-        move || Tracer::start(&settings, clock).map(|mut tracer| tracer.run(&outputs, &going))
+        move || {
+            let mut tracer = Tracer::start(&settings, clock, &outputs)?;
+            anyhow::Ok(tracer.run(&outputs, &going))
+        }
     };
     let tell = || going.store(false, Ordering::Relaxed);
     let (End::Done(finished) | End::Stopped(Some(finished))) =

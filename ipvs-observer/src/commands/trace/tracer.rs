@@ -62,7 +62,11 @@ impl Tracer {
     ///
     /// # Errors
     /// This kernel or these privileges allow no trace.
-    pub(super) fn start(settings: &settings::Trace, clock: LocalClock) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        settings: &settings::Trace,
+        clock: LocalClock,
+        outputs: &Outputs,
+    ) -> anyhow::Result<Self> {
         let namespaces = Namespaces::find(settings)?;
         let probes = Held::new(|| {
             Probes::attach(&ProbeSettings {
@@ -91,7 +95,7 @@ impl Tracer {
             told_skipped: 0,
             summary: Summary::default(),
         };
-        tracer.stand()?;
+        tracer.follow_modules(outputs)?;
         Ok(tracer)
     }
 
@@ -176,48 +180,44 @@ impl Tracer {
         any
     }
 
-    /// Attaches again where modules came or went. With `ip_vs` go the ring and the count of what was lost: what is in
-    /// them is told before, and the next count begins at nothing.
-    fn follow_modules(&mut self, outputs: &Outputs) -> anyhow::Result<()> {
-        match self.probes.look() {
-            Outlook::Same => return Ok(()),
-            Outlook::Some => {}
-            Outlook::Ipvs => {
-                while self.forward(outputs) {}
-                self.look_for_losses(outputs);
-                self.activity = Activity::default();
-                self.told = Lost::default();
-                self.told_skipped = 0;
-                if let Standing::Attached(_) = self.standing {
-                    anyhow::ensure!(
-                        self.privileges != Privileges::Attached,
-                        "ip_vs was unloaded, and the privileges for attaching to it again were given up \
-                         (--privileges attached), so nothing more could be traced; start again, with --privileges \
-                         reattach to go on by itself"
-                    );
-                    self.standing = Standing::Unsaid;
-                }
-            }
-        }
-        self.probes.renew();
-        self.stand()
-    }
-
-    /// Says how the probes stand, where that is not what was last said. Attaching takes a while, and modules that came
-    /// or went meanwhile are followed first: what is said holds for all that happens from then on.
+    /// Attaches again where modules came or went, until none does any more: attaching takes a while. Then it says how
+    /// the probes stand, which holds for all that happens from then on.
     ///
     /// # Errors
     /// `ip_vs` is there, and this kernel or these privileges allow no trace.
-    fn stand(&mut self) -> anyhow::Result<()> {
+    fn follow_modules(&mut self, outputs: &Outputs) -> anyhow::Result<()> {
         loop {
             match self.probes.look() {
-                Outlook::Same => break,
+                Outlook::Same => return self.stand(),
                 Outlook::Some => {}
-                Outlook::Ipvs if self.standing == Standing::Waiting => {}
-                Outlook::Ipvs => self.standing = Standing::Unsaid,
+                Outlook::Ipvs => self.begin_anew(outputs)?,
             }
             self.probes.renew();
         }
+    }
+
+    /// With `ip_vs` go the ring and the count of what was lost: what is in them is told before, and the next count begins
+    /// at nothing.
+    fn begin_anew(&mut self, outputs: &Outputs) -> anyhow::Result<()> {
+        while self.forward(outputs) {}
+        self.look_for_losses(outputs);
+        self.activity = Activity::default();
+        self.told = Lost::default();
+        self.told_skipped = 0;
+        if let Standing::Attached(_) = self.standing {
+            anyhow::ensure!(
+                self.privileges != Privileges::Attached,
+                "ip_vs was unloaded, and the privileges for attaching to it again were given up (--privileges \
+                 attached), so nothing more could be traced; start again, with --privileges reattach to go on by \
+                 itself"
+            );
+            self.standing = Standing::Unsaid;
+        }
+        Ok(())
+    }
+
+    /// Says how the probes stand, where that is not what was last said.
+    fn stand(&mut self) -> anyhow::Result<()> {
         let before = std::mem::take(&mut self.standing);
         if self.probes.waits() {
             if before != Standing::Waiting {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use serde_json::Value as Json;
 
 use super::{text, untraceable};
@@ -69,6 +70,16 @@ fn add_services(from: u16) {
     ipvsadm::restore(&rules.concat());
 }
 
+/// The ports of the services of which the trace tells that they were added.
+fn added(output: &str) -> Vec<u64> {
+    output
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).expect("JSON"))
+        .filter(|object| object["action"] == "add_service")
+        .map(|object| object["service"]["port"].as_u64().expect("a port"))
+        .collect()
+}
+
 #[test]
 fn everything_is_traced_from_the_message_on_that_the_probes_are_attached() {
     if untraceable() {
@@ -92,14 +103,44 @@ fn everything_is_traced_from_the_message_on_that_the_probes_are_attached() {
         states::unload();
         assert!(trace.until("IPVS is not loaded").starts_with("I! "));
     }
-    let output = trace.stop();
-    let added: Vec<_> = output
-        .lines()
-        .map(|line| serde_json::from_str::<Json>(line).expect("JSON"))
-        .filter(|object| object["action"] == "add_service")
-        .map(|object| object["service"]["port"].as_u64().expect("a port"))
-        .collect();
-    assert_eq!(added, (8000..8020).chain(8100..8120).collect::<Vec<_>>());
+    assert_eq!(
+        added(&trace.stop()),
+        (8000..8020).chain(8100..8120).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_is_in_the_ring_when_the_module_goes_while_probes_are_attached_is_told() {
+    const COME: [&str; 6] = ["lc", "wlc", "sed", "nq", "sh", "dh"];
+    if untraceable() {
+        return;
+    }
+    states::unload();
+    shell("modprobe ip_vs_rr");
+    let mut trace = Speaking::start(observer::command(&["trace", "--format", "json"]));
+    trace.until("probes attached");
+    // It attaches to one after the other, and is stopped at the first.
+    shell(&format!(
+        "modprobe -a {}",
+        COME.map(|name| format!("ip_vs_{name}")).join(" ")
+    ));
+    let attached = || {
+        let probed = probed();
+        let holds = |name: &str| probed.contains(&format!("ip_vs_{name}_schedule"));
+        COME.iter().filter(|name| holds(name)).count()
+    };
+    let begin = Instant::now();
+    while attached() == 0 {
+        assert!(begin.elapsed() < PATIENCE, "no scheduler is probed");
+        thread::sleep(Duration::from_millis(1));
+    }
+    trace.process.signal(Signal::STOP);
+    assert!(attached() < COME.len(), "it was done before it was stopped");
+    add_services(8000);
+    states::unload();
+    trace.process.signal(Signal::CONT);
+    trace.until("IPVS is not loaded");
+    assert_eq!(added(&trace.stop()), (8000..8020).collect::<Vec<_>>());
 }
 
 #[test]
