@@ -21,7 +21,7 @@ use super::{
     mapped::Mapped,
     reason::Reason,
 };
-use crate::system;
+use crate::{memory, system};
 
 /// One of so many destinations may be removed and have its counters kept.
 const REMOVED: u32 = 4;
@@ -143,6 +143,7 @@ impl Object {
                 .map_max_entries("EVENTS", sizes.events.max(4096).next_power_of_two());
         }
         let mut ebpf = loader.load(BYTES).map_err(|error| Reason::of_loading(&error))?;
+        memory::leave_to_its_file(BYTES);
         let diagnostics = Diagnostics::of(&mut ebpf);
         let mapping = |error: io::Error| Reason::of_loading(&error);
         let mut control = Mapped::writable(&mut ebpf, "CONTROL").map_err(mapping)?;
