@@ -118,11 +118,22 @@ impl<'a> Queue<'a> {
             ""
         };
         outcome.stage = format!("kernel {series} ({version}){once}");
+        if let Some(failure) = &mut outcome.failure {
+            failure.push_str(&failures(&String::from_utf8_lossy(&printed.bytes())));
+        }
         Tested {
             outcome,
             printed: printed.bytes(),
         }
     }
+}
+
+/// What the tests that failed printed, on lines of its own; nothing where none came that far.
+fn failures(printed: &str) -> String {
+    let said = printed
+        .split_once("\nfailures:\n")
+        .and_then(|(_, rest)| rest.split_once("\nfailures:\n"));
+    said.map_or_else(String::new, |(said, _)| format!("\n{}", said.trim()))
 }
 
 impl Tested {
@@ -183,6 +194,13 @@ mod tests {
                 "5.10 Each"
             ]
         );
+    }
+
+    #[test]
+    fn what_failed_tests_printed_is_what_the_test_program_lists_of_them() {
+        let printed = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nleft: 1\n\n\nfailures:\n    b\n";
+        assert_eq!(failures(printed), "\n---- b stdout ----\nleft: 1");
+        assert_eq!(failures("test a ... ok\nkernel panic"), "");
     }
 
     #[test]

@@ -236,7 +236,8 @@ fn refusal(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Prints a row per stage, in the order of their ends; the exit is a failure if any of them failed.
+/// Prints a row per stage, in the order of their ends, and after them what is known of each failure: that is far above
+/// by then. The exit is a failure if any of them failed.
 fn summary(outcomes: &[Outcome], started: Instant) -> ExitCode {
     println!("\n{:<44} {:>6}  result", "stage", "time");
     for outcome in outcomes {
@@ -252,6 +253,12 @@ fn summary(outcomes: &[Outcome], started: Instant) -> ExitCode {
         println!("{:<44} {:>4} s  {result}", outcome.stage, outcome.time.as_secs());
     }
     println!("{:<44} {:>4} s", "from begin to end", started.elapsed().as_secs());
+    for outcome in outcomes {
+        let failure = outcome.failure.as_deref().unwrap_or_default();
+        if let Some((_, rest)) = failure.split_once('\n') {
+            println!("\n{}:\n{rest}", outcome.stage);
+        }
+    }
     let failed = outcomes.iter().filter(|outcome| outcome.failed()).count();
     if failed > 0 {
         println!("\n{failed} of {} stages failed", outcomes.len());

@@ -22,7 +22,6 @@ mod once;
 mod page;
 mod privilege;
 mod recovery;
-mod scale;
 mod scheduler;
 mod settings;
 mod soak;
