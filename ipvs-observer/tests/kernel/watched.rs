@@ -165,9 +165,13 @@ pub struct Speaking {
 }
 
 impl Speaking {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::writing_to(Stdio::piped(), command)
+    }
+
+    pub fn writing_to(output: Stdio, mut command: Command) -> Self {
         let mut child = command
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");

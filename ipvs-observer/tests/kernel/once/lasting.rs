@@ -14,7 +14,7 @@ use crate::{
     abilities::telling,
     faults::{connections, prepare, remove},
     ipvsadm, observer,
-    watched::{Process, Watched},
+    watched::{Process, Speaking, Watched},
 };
 
 /// Less than 5 % of a processor, from now on.
@@ -42,7 +42,7 @@ fn a_state_that_lasts_takes_no_processor_time() {
     };
     remove();
     idle("ip_vs absent", gathering(&[]));
-    idle_trace("ip_vs absent", |trace| trace);
+    idle_trace("ip_vs absent", "IPVS is not loaded", Stdio::null());
     prepare();
     idle(
         "an output away",
@@ -59,29 +59,20 @@ fn a_state_that_lasts_takes_no_processor_time() {
         limited("exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all"),
     );
     if telling() {
-        idle_trace("a full disk", |trace| {
-            trace.args(["--format", "line"]);
-            let full = File::options().write(true).open("/dev/full").expect("a device");
-            trace.stdout(full)
-        });
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        idle_trace("a full disk", "probes attached", full.into());
     }
     ipvsadm::run(&["-C"]);
 }
 
-/// The same of a trace, which is told of something first.
-fn idle_trace(name: &str, prepare: impl Fn(&mut Command) -> &mut Command) {
-    let mut trace = observer::command(&["trace"]);
-    trace.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut trace = Process(
-        prepare(&mut trace)
-            .spawn()
-            .expect("ipvs-observer is in the lab's PATH"),
-    );
-    // Attaching is no state that lasts.
-    thread::sleep(Duration::from_secs(8));
+/// The same of a trace that says `state`, which is told of something first.
+fn idle_trace(name: &str, state: &str, output: Stdio) {
+    let mut trace = Speaking::writing_to(output, observer::command(&["trace", "--format", "line"]));
+    trace.until(state);
     if Path::new("/proc/net/ip_vs").exists() {
         connections(20);
     }
+    let mut trace = trace.process;
     idles(&format!("a trace, {name}"), &trace);
     assert!(trace.0.try_wait().expect("a child").is_none(), "it has ended");
     trace.signal(Signal::TERM);
