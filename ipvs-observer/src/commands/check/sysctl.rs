@@ -117,12 +117,12 @@ fn removed_servers(settings: &Settings, snapshot: &Snapshot) -> Row {
              servers are short-lived, clients hang"
         ),
         if settings.conntrack == Some(true) {
-            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at their next packet, also if the \
-             server is added again a moment later; and with conntrack=1 a SYN on the port of such a connection, or of \
+            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at once, also if the server \
+             is added again a moment later; and with conntrack=1 a SYN on the port of such a connection, or of \
              one to a drained server, may be dropped once, so that the connect takes a second longer"
         } else {
-            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at their next packet, also if the \
-             server is added again a moment later"
+            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at once, also if the server \
+             is added again a moment later"
         },
     )
 }
