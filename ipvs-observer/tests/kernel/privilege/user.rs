@@ -1,6 +1,6 @@
 //! A user of its own.
 
-use std::{collections::BTreeMap, fs, io::Read, process::Stdio, thread, time::Duration};
+use std::{collections::BTreeMap, fs, io::Read, process::Stdio};
 
 use super::{
     BPF, NET_ADMIN, PERFMON, Paranoid, THREE, as_user, assert_picks, assert_reduced, attached, connect,
@@ -20,16 +20,18 @@ fn probes() -> usize {
     list.lines().filter(holding).count()
 }
 
-/// The same, once whatever was stopped before has let go of its own.
+/// The same, once whatever was stopped before has let go of its own: a child of it lasts as long as that takes.
 fn probes_of_others() -> usize {
-    let mut count = probes();
-    loop {
-        thread::sleep(Duration::from_secs(2));
-        match probes() {
-            same if same == count => return count,
-            fewer => count = fewer,
-        }
-    }
+    assert!(soon(|| !runs("ipvs-observer")), "one that was stopped goes on");
+    probes()
+}
+
+/// Whether there is a process of that program.
+fn runs(program: &str) -> bool {
+    let mut processes = fs::read_dir("/proc").expect("procfs").flatten();
+    // A process that is over has no program any more.
+    processes
+        .any(|process| fs::read_link(process.path().join("exe")).is_ok_and(|path| path.ends_with(program)))
 }
 
 /// The fields of each series of the table, without rates, which move.
