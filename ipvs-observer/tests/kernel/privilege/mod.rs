@@ -24,6 +24,7 @@ use crate::{
     observer,
     support::{child::shell, lines::Line},
     traffic,
+    watched::PATIENCE,
 };
 
 const NET_ADMIN: u64 = 1 << 12;
@@ -190,7 +191,7 @@ fn assert_picks(collect: &mut Collect, port: u16, connections: usize) -> Vec<Lin
 
 /// Waits until something holds.
 fn soon(mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     while !holds() {
         if Instant::now() > until {
             return false;

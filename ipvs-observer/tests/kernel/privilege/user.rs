@@ -26,12 +26,14 @@ fn probes_of_others() -> usize {
     probes()
 }
 
-/// Whether there is a process of that program.
-fn runs(program: &str) -> bool {
+/// Whether there is a process of that name that still has something open: all but a zombie may, to their very end.
+fn runs(name: &str) -> bool {
     let mut processes = fs::read_dir("/proc").expect("procfs").flatten();
-    // A process that is over has no program any more.
-    processes
-        .any(|process| fs::read_link(process.path().join("exe")).is_ok_and(|path| path.ends_with(program)))
+    processes.any(|process| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let rest = stat.split_once(&format!("({name}) ")).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| !rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// The fields of each series of the table, without rates, which move.
