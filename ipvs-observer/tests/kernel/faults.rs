@@ -86,31 +86,24 @@ pub fn remove() {
 fn a_table_that_is_rebuilt_all_the_time_is_gathered_whole_and_without_a_series_twice() {
     prepare();
     let watched = Watched::start(&["--interval", "100ms", "--probes", "off"]);
-    let mut rebuild = Command::new("ipvsadm")
-        .arg("-R")
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("ipvsadm is in the lab");
-    let mut rules = rebuild.stdin.take().expect("piped");
     let begin = Instant::now();
     let mut changes = 0;
-    while begin.elapsed() < Duration::from_secs(8) {
+    ipvsadm::change_for(Duration::from_secs(8), |rules| {
         for service in 0..50 {
             let service = format!("-t 10.101.0.{service}:80");
-            writeln!(rules, "-A {service} -s wlc").expect("ipvsadm reads");
+            writeln!(rules, "-A {service} -s wlc")?;
             for real in 0..8 {
-                writeln!(rules, "-a {service} -r 10.102.0.{real}:80 -m -w {real}").expect("ipvsadm reads");
+                writeln!(rules, "-a {service} -r 10.102.0.{real}:80 -m -w {real}")?;
             }
-            writeln!(rules, "-d {service} -r 10.102.0.3:80").expect("ipvsadm reads");
+            writeln!(rules, "-d {service} -r 10.102.0.3:80")?;
             changes += 10;
         }
         for service in 0..50 {
-            writeln!(rules, "-D -t 10.101.0.{service}:80").expect("ipvsadm reads");
+            writeln!(rules, "-D -t 10.101.0.{service}:80")?;
             changes += 1;
         }
-    }
-    drop(rules);
-    assert!(rebuild.wait().expect("it ends").success());
+        Ok(())
+    });
     let rate = f64::from(changes) / begin.elapsed().as_secs_f64();
     println!("{rate:.0} changes a second");
     // More than this on a processor of its own, and it is emulated.

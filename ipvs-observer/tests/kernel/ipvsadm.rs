@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::Write,
-    process::{Command, Stdio},
+    io::{self, Write},
+    process::{ChildStdin, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -79,17 +79,29 @@ pub fn many(protocol: &str, net: u8, options: &str, services: usize, servers: us
 /// Empties the table and fills it with rules.
 pub fn restore(rules: &str) {
     run(&["-C"]);
+    change(|input| input.write_all(rules.as_bytes()));
+}
+
+/// Changes the table again and again, for so long.
+pub fn change_for(time: Duration, mut once: impl FnMut(&mut ChildStdin) -> io::Result<()>) {
+    let begin = Instant::now();
+    change(|rules| {
+        while begin.elapsed() < time {
+            once(rules)?;
+        }
+        Ok(())
+    });
+}
+
+/// Changes the table by rules that are written to one `ipvsadm`.
+fn change(write: impl FnOnce(&mut ChildStdin) -> io::Result<()>) {
     let mut child = Command::new("ipvsadm")
         .arg("-R")
         .stdin(Stdio::piped())
         .spawn()
         .expect("ipvsadm is in the lab");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(rules.as_bytes())
-        .expect("ipvsadm reads its rules");
+    write(child.stdin.as_mut().expect("piped")).expect("ipvsadm reads its rules");
+    // Waiting closes its input first.
     assert!(
         child.wait().expect("ipvsadm ends").success(),
         "ipvsadm -R refused the rules"

@@ -109,6 +109,12 @@ fn removed_servers(settings: &Settings, snapshot: &Snapshot) -> Row {
         || "until their entries time out".to_owned(),
         |timeouts| format!("until their entries time out ({} s idle for TCP)", timeouts.tcp),
     );
+    let also = if settings.conntrack == Some(true) {
+        "; and with conntrack=1 a SYN on the port of such a connection, or of one to a drained server, may be dropped \
+         once, so that the connect takes a second longer"
+    } else {
+        ""
+    };
     Row::warning(
         NEED,
         detail,
@@ -116,14 +122,10 @@ fn removed_servers(settings: &Settings, snapshot: &Snapshot) -> Row {
             "packets of connections to a removed server are dropped {until}, and the clients are not told: where \
              servers are short-lived, clients hang"
         ),
-        if settings.conntrack == Some(true) {
-            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at once, also if the server \
-             is added again a moment later; and with conntrack=1 a SYN on the port of such a connection, or of \
-             one to a drained server, may be dropped once, so that the connect takes a second longer"
-        } else {
-            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at once, also if the server \
-             is added again a moment later"
-        },
+        &format!(
+            "sysctl net.ipv4.vs.expire_nodest_conn=1; its price: connections end at once, also if the server is added \
+             again a moment later{also}"
+        ),
     )
 }
 

@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
-    io::{self, Write as _},
-    process::{ChildStdin, Command, Stdio},
+    io::Write as _,
     time::{Duration, Instant},
 };
 
@@ -92,22 +91,6 @@ fn forty_four_thousand_lines_come_whole_at_one_time_and_close_to_the_floor() {
     ipvsadm::run(&["-C"]);
 }
 
-/// Changes the table, again and again.
-fn change_for(time: Duration, change: impl Fn(&mut ChildStdin) -> io::Result<()>) {
-    let mut restore = Command::new("ipvsadm")
-        .arg("-R")
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("ipvsadm is in the lab");
-    let mut rules = restore.stdin.take().expect("piped");
-    let begin = Instant::now();
-    while begin.elapsed() < time {
-        change(&mut rules).expect("ipvsadm reads");
-    }
-    drop(rules);
-    assert!(restore.wait().expect("it ends").success());
-}
-
 #[test]
 fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
     const LASTING: usize = 600;
@@ -120,7 +103,7 @@ fn a_table_large_enough_for_two_sockets_is_whole_while_services_come_and_go() {
         "of this kernel, on two processors"
     );
     let watched = Watched::start(&["--interval", "1s", "--probes", "off", "--backlog", PATIENT]);
-    change_for(Duration::from_secs(15), |rules| {
+    ipvsadm::change_for(Duration::from_secs(15), |rules| {
         for service in 0..50 {
             let service = format!("-t 10.107.0.{service}:80");
             writeln!(rules, "-A {service} -s rr\n-a {service} -r 10.106.0.9:80 -m")?;
@@ -174,7 +157,7 @@ fn a_service_of_hundreds_whose_real_servers_come_and_go_is_whole_or_said_not_to_
     ipvsadm::restore(&rules);
     let watched = Watched::start(&["--interval", "500ms", "--probes", "off", "--backlog", PATIENT]);
     watched.until("the first gather", |_| true);
-    change_for(Duration::from_secs(10), |rules| {
+    ipvsadm::change_for(Duration::from_secs(10), |rules| {
         (0..100).try_for_each(|server| writeln!(rules, "-a {SERVICE} -r 10.110.0.{server}:80 -m"))?;
         (0..100).try_for_each(|server| writeln!(rules, "-d {SERVICE} -r 10.110.0.{server}:80"))
     });
