@@ -155,6 +155,8 @@ pub const DROPS_DEFENCE: usize = 8;
 pub const REUSED: usize = 9;
 /// In [`Beside::what`]: connections learnt from another director.
 pub const BEGUN_BY_SYNC: usize = 10;
+/// In [`Beside::what`]: connections of real servers that the service took over from one that was deleted.
+pub const TAKEN_OVER: usize = 11;
 
 macro_rules! sum {
     ($into:ident += $other:ident: $($field:ident),+) => {

@@ -30,10 +30,12 @@ pub const NEEDS: u32 = layout::CONNECTIONS | layout::DECISIONS;
 
 /// `IP_VS_CONN_F_TEMPLATE`: no connection, but what persistence remembers.
 const TEMPLATE: u64 = 0x1000;
+/// `IP_VS_CONN_F_ONE_PACKET`: over with its first packet.
+const ONE_PACKET: u64 = 0x2000;
 
 /// Connections that something ends before their time, by where the kernel has them, from there until they are freed.
 #[map]
-static MARKED: HashMap<u64, Marked> = HashMap::with_max_entries(4096, 0);
+static MARKED: HashMap<u64, Marked> = HashMap::with_max_entries(16384, 0);
 
 /// What ends a connection, and which it is: if its end was not seen, another may be in the same place.
 #[repr(C)]
@@ -89,11 +91,16 @@ pub fn freed(ctx: &ProbeContext) {
     let head: u64 = ctx.arg(0).unwrap_or(0);
     let connection = head.wrapping_sub(u64::from(layout!(connection.callback_head).offset));
     let marked = take_mark(connection);
-    if is_template(connection) {
+    if number(connection, layout!(connection.flags)) & (TEMPLATE | ONE_PACKET) != 0 {
         return;
     }
     let destination = number(connection, layout!(connection.dest));
-    let Some((service, place)) = service_of(connection, destination) else {
+    let Some(Owner {
+        service,
+        place,
+        there,
+    }) = owner(connection, destination)
+    else {
         return;
     };
     let how = if marked == 0 {
@@ -103,7 +110,7 @@ pub fn freed(ctx: &ProbeContext) {
     };
     if destination == 0 {
         count::ended(&service, place, None, how);
-    } else {
+    } else if there {
         let key = key::destination(service, destination);
         count::ended(&service, place, Some((&key, destination)), how);
     }
@@ -119,10 +126,19 @@ pub fn freed(ctx: &ProbeContext) {
 #[inline(always)]
 pub fn dropped(connection: u64, what: usize, reason: u32) {
     let destination = number(connection, layout!(connection.dest));
-    let Some((service, place)) = service_of(connection, destination) else {
+    let Some(Owner {
+        service,
+        place,
+        there,
+    }) = owner(connection, destination)
+    else {
         return;
     };
-    let slot = count::beside(&service, place, what);
+    let slot = if there {
+        count::beside(&service, place, what)
+    } else {
+        None
+    };
     if budget::tells_drop(&service, slot, reason) {
         let sent = tell(event::DROP, reason, &service, connection, destination);
         sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
@@ -145,10 +161,17 @@ pub fn tell_dropped_packet(reason: u32, service: &ServiceKey, slot: Option<u32>,
 #[inline(always)]
 pub fn began(connection: u64, what: usize, kind: u32, by: u32) {
     let destination = number(connection, layout!(connection.dest));
-    let Some((service, place)) = service_of(connection, destination) else {
+    let Some(Owner {
+        service,
+        place,
+        there,
+    }) = owner(connection, destination)
+    else {
         return;
     };
-    count::beside(&service, place, what);
+    if there {
+        count::beside(&service, place, what);
+    }
     if wanted(control::DECISIONS, NEEDS) {
         tell_begun(kind, by, &service, connection, destination);
     }
@@ -176,24 +199,37 @@ pub fn tell_begun(kind: u32, by: u32, service: &ServiceKey, connection: u64, des
     sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
 }
 
-/// The service of a connection, and where the kernel has it; none if it is not observed, or not known.
-#[inline(always)]
-fn service_of(connection: u64, destination: u64) -> Option<(ServiceKey, u64)> {
-    let (service, place) = if destination == 0 {
-        (asked_for(connection)?, 0)
-    } else {
-        let place = number(destination, layout!(destination.svc));
-        // One that was added again under the same name is another.
-        if key::is_service_gone(place) {
-            return None;
-        }
-        (key::service(place), place)
-    };
-    (service.family != 0 && observed(service.netns)).then_some((service, place))
+/// The service of a connection.
+struct Owner {
+    service: ServiceKey,
+    /// Where the kernel has it; 0 if that is not known.
+    place: u64,
+    /// Whether it was not deleted. What befalls a connection of one that was is told, and counted nowhere: one that was
+    /// added again under the same name is another.
+    there: bool,
 }
 
-/// The service that a connection without a destination asked for: among those that are counted, the one of its mark, of
-/// its port, or of all ports.
+/// The service of a connection; none if it is not observed, or not known.
+#[inline(always)]
+fn owner(connection: u64, destination: u64) -> Option<Owner> {
+    let owner = if destination == 0 {
+        Owner {
+            service: asked_for(connection)?,
+            place: 0,
+            there: true,
+        }
+    } else {
+        let place = number(destination, layout!(destination.svc));
+        Owner {
+            service: key::service(place),
+            place,
+            there: !key::is_service_gone(place),
+        }
+    };
+    (owner.service.family != 0 && observed(owner.service.netns)).then_some(owner)
+}
+
+/// The service that a connection without a destination asked for, among those that are counted.
 #[inline(always)]
 fn asked_for(connection: u64) -> Option<ServiceKey> {
     let ipvs = number(connection, layout!(connection.ipvs));
@@ -209,9 +245,15 @@ fn asked_for(connection: u64) -> Option<ServiceKey> {
     counted(service, number(connection, layout!(connection.fwmark)) as u32)
 }
 
-/// Among the services that are counted, that of a mark, of an address and port, or of all ports of the address.
+/// Among the services that are counted, the one that the kernel finds for a packet: that of its mark, of its address and
+/// port, that of FTP where the port may be one of its data, or that of all ports of the address.
 #[inline(always)]
 pub fn counted(mut service: ServiceKey, mark: u32) -> Option<ServiceKey> {
+    const TCP: u16 = 6;
+    const FTP: u16 = 21;
+    const FTP_DATA: u16 = 20;
+    const UNPRIVILEGED: u16 = 1024;
+
     let counted = |service: &ServiceKey| SERVICES.get_ptr(service).is_some();
     let marked = ServiceKey {
         netns: service.netns,
@@ -225,6 +267,12 @@ pub fn counted(mut service: ServiceKey, mark: u32) -> Option<ServiceKey> {
     if counted(&service) {
         return Some(service);
     }
+    if service.protocol == TCP && (service.port == FTP_DATA || service.port >= UNPRIVILEGED) {
+        service.port = FTP;
+        if counted(&service) {
+            return Some(service);
+        }
+    }
     service.port = 0;
     counted(&service).then_some(service)
 }
@@ -233,6 +281,12 @@ pub fn counted(mut service: ServiceKey, mark: u32) -> Option<ServiceKey> {
 #[inline(always)]
 pub fn is_template(connection: u64) -> bool {
     number(connection, layout!(connection.flags)) & TEMPLATE != 0
+}
+
+/// Whether a connection is over with its first packet.
+#[inline(always)]
+pub fn is_of_one_packet(connection: u64) -> bool {
+    number(connection, layout!(connection.flags)) & ONE_PACKET != 0
 }
 
 /// Sends that a packet was dropped which has no connection; false if there is no room for it.

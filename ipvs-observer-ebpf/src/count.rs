@@ -142,6 +142,16 @@ pub fn beside(service: &ServiceKey, place: u64, what: usize) -> Option<u32> {
     Some(slot)
 }
 
+/// A service took over so many connections of one that was deleted. `place` is where the kernel has the service.
+#[inline(always)]
+pub fn taken_over(service: &ServiceKey, place: u64, connections: u32) {
+    if connections != 0
+        && let Some((_, slot)) = counters(service, place)
+    {
+        tally::taken_over(slot, connections);
+    }
+}
+
 /// A connection ended. Places are where the kernel has the service and the destination; `destination` is none where the
 /// connection had none.
 #[inline(always)]

@@ -5,6 +5,7 @@ use ipvs_observer_common::layout;
 
 use crate::{
     call::Call,
+    connection, packet,
     read::{bytes, has, layout, number},
     template::{self, Template},
 };
@@ -12,9 +13,16 @@ use crate::{
 /// `IP_VS_SVC_F_PERSISTENT`.
 const PERSISTENT: u64 = 1;
 /// `IP_VS_SVC_F_ONEPACKET`.
-const ONE_PACKET_SERVICE: u64 = 4;
-/// `IP_VS_CONN_F_ONE_PACKET`.
-const ONE_PACKET: u64 = 0x2000;
+const ONE_PACKET: u64 = 4;
+
+/// Whether a connection that the call's packet begins is over with it, by its service.
+#[inline(always)]
+pub fn with_its_packet(call: &Call) -> bool {
+    const UDP: u64 = 17;
+    has(layout::PERSISTENCE)
+        && number(call.subject, layout!(service.flags)) & ONE_PACKET != 0
+        && packet::protocol(call) == UDP
+}
 
 /// The end of a call.
 pub struct Ended {
@@ -49,9 +57,8 @@ impl Ended {
             None => (None, 0),
         };
         // Such a service has other connections too, of other protocols than UDP.
-        let one_packet = flags & ONE_PACKET_SERVICE != 0
-            && connection != 0
-            && number(connection, layout!(connection.flags)) & ONE_PACKET != 0;
+        let one_packet =
+            flags & ONE_PACKET != 0 && connection != 0 && connection::is_of_one_packet(connection);
         Self {
             connection,
             one_packet,

@@ -1,12 +1,12 @@
 //! Destinations that were removed, whose counters go on if they are added again.
 
 use aya_ebpf::{macros::map, maps::HashMap, programs::ProbeContext};
-use ipvs_observer_common::{control, key::DestinationKey};
+use ipvs_observer_common::{control, key::DestinationKey, layout};
 
 use crate::{
     call, count, key,
     maps::{DESTINATIONS, goes},
-    read::{layout, number},
+    read::{has, layout, number},
 };
 
 /// Destinations that were removed and that the kernel still holds, by where it has them, until it takes them into use
@@ -48,15 +48,29 @@ fn keep(destination: u64, key: &DestinationKey) -> bool {
 
 /// A destination is added to a service.
 ///
-/// One that the kernel still had goes on with its counters, unless it was another service's: one that is gone, or that
-/// takes it over. Any other begins anew, whatever a packet left behind that was on its way.
+/// One that the kernel still had goes on with its counters, unless it was a deleted service's, from which this one takes
+/// it over with its connections. Any other begins anew, whatever a packet left behind that was on its way.
 #[inline(always)]
 pub fn add(destination: u64, service: u64) {
     if number(destination, layout!(destination.svc)) == service {
         let _ = REMOVED.remove(destination);
     } else {
         freed(destination);
-        count::forget(&key::destination(key::service(service), destination));
+        let key = key::service(service);
+        count::forget(&key::destination(key, destination));
+        count::taken_over(&key, service, connections(destination));
+    }
+}
+
+/// The connections that a destination has.
+#[inline(always)]
+fn connections(destination: u64) -> u32 {
+    let active = number(destination, layout!(destination.activeconns)) as u32;
+    let other = number(destination, layout!(destination.otherconns)) as u32;
+    if has(layout::TOTAL_CONNECTIONS) {
+        other
+    } else {
+        active.wrapping_add(other)
     }
 }
 

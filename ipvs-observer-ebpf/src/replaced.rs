@@ -1,6 +1,6 @@
 //! Entries that a packet meets and that are not to go on.
 
-use aya_ebpf::{helpers::bpf_get_current_comm, programs::ProbeContext};
+use aya_ebpf::programs::ProbeContext;
 use ipvs_observer_common::{
     control,
     counter::{DROPS_OLD_CONNTRACK, DROPS_SERVER_REMOVED},
@@ -14,6 +14,7 @@ use crate::{
     maps::goes,
     path,
     read::{has, layout, number},
+    synchronised,
 };
 
 /// `IP_VS_CONN_F_NFCT`: the entry of connection tracking goes with this one.
@@ -26,14 +27,15 @@ pub fn expired_now(ctx: &ProbeContext) {
     if goes(control::LOOK_AT_PACKETS) {
         path::decided(ctx);
     }
-    // The thread that learns connections of another machine calls it too, and there is no packet then.
-    let by_packet = bpf_get_current_comm().is_ok_and(|comm| !comm.starts_with(b"ipvs-b:"));
-    if !has(NEEDS) || !by_packet {
+    // What another director tells of a connection replaces one too, and there is no packet then.
+    if !has(NEEDS) || synchronised::learns(ctx) {
         return;
     }
     let connection: u64 = ctx.arg(0).unwrap_or(0);
-    let destination = number(connection, layout!(connection.dest));
-    let removed = key::is_removed(destination);
+    // Without the setting, no packet but a SYN that begins anew comes to here, whatever became of the server.
+    let ipvs = number(connection, layout!(connection.ipvs));
+    let removed = key::is_removed(number(connection, layout!(connection.dest)))
+        && number(ipvs, layout!(namespace.sysctl_expire_nodest_conn)) as u32 != 0;
     if !removed {
         connection::mark(connection, event::HOW_REPLACED);
     }

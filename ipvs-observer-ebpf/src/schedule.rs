@@ -18,7 +18,7 @@ use crate::{
     connection,
     count::{self, End},
     decision, defence,
-    ended::Ended,
+    ended::{self, Ended},
     key,
     maps::{goes, observed, refusals, wanted},
     packet, path,
@@ -262,6 +262,9 @@ pub fn leave_returned<const TELL: bool>(ctx: &RetProbeContext) {
     let service = key::service(call.subject);
     if service.family != 0 && observed(service.netns) {
         let slot = count::left(&service, call.subject, end);
+        if matches!(end, End::Bypassed) && ended::with_its_packet(&call) {
+            count::ended(&service, call.subject, None, event::HOW_EXPIRED);
+        }
         if !TELL && matches!(end, End::Refused) && budget::tells_refusal(&service, slot, event::OUTCOME_NONE)
         {
             let said = scheduler::left_refused(ctx, &call);
@@ -301,8 +304,17 @@ pub fn connection_out_returned(ctx: &RetProbeContext) {
         return;
     }
     count::begun_by_server(&service, call.subject);
-    if wanted(control::DECISIONS, layout::DECISIONS | layout::CONNECTIONS) {
-        let destination = number(connection, layout!(connection.dest));
+    let destination = number(connection, layout!(connection.dest));
+    if has(connection::NEEDS) && connection::is_of_one_packet(connection) {
+        let key = key::destination(service, destination);
+        count::ended(
+            &service,
+            call.subject,
+            Some((&key, destination)),
+            event::HOW_EXPIRED,
+        );
+    }
+    if wanted(control::DECISIONS, connection::NEEDS) {
         connection::tell_begun(
             event::ELSEWHERE,
             event::BEGUN_BY_SERVER,

@@ -10,6 +10,7 @@ use crate::{
     call::{self, now},
     maps::{health, observed},
     read::{has, layout, number},
+    unsent,
 };
 
 /// `update_defense_level(ipvs)`, which runs once a second for each namespace.
@@ -19,6 +20,7 @@ pub fn look(ctx: &ProbeContext) {
     const BACKUP: u64 = 2;
 
     call::seen();
+    unsent::module_is_here(ctx);
     if !has(layout::CONNECTIONS) {
         return;
     }

@@ -33,6 +33,12 @@ pub fn returned(ctx: &RetProbeContext) {
     }
 }
 
+/// Whether this is called while a message tells of a connection.
+#[inline(always)]
+pub fn learns(ctx: &ProbeContext) -> bool {
+    behind::find_above(&LEARNING, ctx).is_some()
+}
+
 /// Return of `ip_vs_conn_new`, whoever called it.
 #[inline(always)]
 pub fn made(ctx: &RetProbeContext) {

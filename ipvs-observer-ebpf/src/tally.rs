@@ -6,7 +6,7 @@
 use core::arch::asm;
 
 use ipvs_observer_common::{
-    counter::{Beside, ENDED, ENDED_SERVER_REMOVED, Ends},
+    counter::{Beside, ENDED, ENDED_SERVER_REMOVED, Ends, TAKEN_OVER},
     event,
     histogram::{self, BUCKETS},
 };
@@ -30,7 +30,16 @@ pub fn duration(slot: u32, ns: u64) {
 pub fn beside(slot: u32, what: usize) {
     if let Some(beside) = BESIDE_SCHEDULER.get_ptr_mut(slot) {
         // SAFETY: the lookup gave a valid pointer to a whole block.
-        add_one(unsafe { &raw mut (*beside).what }, what);
+        add(unsafe { &raw mut (*beside).what }, what, 1);
+    }
+}
+
+/// A service took over so many connections of one that was deleted.
+#[inline(always)]
+pub fn taken_over(slot: u32, connections: u32) {
+    if let Some(beside) = BESIDE_SCHEDULER.get_ptr_mut(slot) {
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*beside).what }, TAKEN_OVER, connections.into());
     }
 }
 
@@ -48,7 +57,7 @@ pub fn ended(slot: u32, how: u32) {
 pub fn ended_at(slot: u32, how: u32) {
     if let Some(ends) = ENDS.get_ptr_mut(slot) {
         // SAFETY: as above.
-        add_one(unsafe { &raw mut (*ends).how }, how as usize);
+        add(unsafe { &raw mut (*ends).how }, how as usize, 1);
     }
 }
 
@@ -70,9 +79,9 @@ pub fn clear_destination(slot: u32) {
     let _ = ENDS.set(slot, Ends::default(), 0);
 }
 
-/// Adds one to a counter where other CPUs add too, as [`add_one_short`] does.
+/// Adds to a counter where other CPUs add too, as [`add_one_short`] does.
 #[inline(always)]
-fn add_one<const COUNTERS: usize>(counters: *mut [u64; COUNTERS], counter: usize) {
+fn add<const COUNTERS: usize>(counters: *mut [u64; COUNTERS], counter: usize, value: u64) {
     // SAFETY: the caller's pointer is valid and the counter is held within it; nothing else is written.
     unsafe {
         asm!(
@@ -80,10 +89,10 @@ fn add_one<const COUNTERS: usize>(counters: *mut [u64; COUNTERS], counter: usize
             "{counter} = {last}",
             "{counter} <<= 3",
             "{place} += {counter}",
-            "lock *(u64 *)({place} + 0) += {one}",
+            "lock *(u64 *)({place} + 0) += {value}",
             counter = inout(reg) counter as u64 => _,
             place = inout(reg) counters => _,
-            one = in(reg) 1u64,
+            value = in(reg) value,
             length = const COUNTERS,
             last = const COUNTERS - 1,
         );

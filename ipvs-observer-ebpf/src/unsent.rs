@@ -191,9 +191,14 @@ pub fn dropped(ctx: &RawTracePointContext) {
     };
     let just_scheduled = take(&SCHEDULED, packet).unwrap_or(0);
     let Some(sent) = Unsent::of(packet) else { return };
-    let Some(service) = sent.service(packet).filter(|service| observed(service.netns)) else {
+    let asked_for = sent.service(packet);
+    if !observed(asked_for.netns) {
         return;
-    };
+    }
+    // One that has scheduled nothing since the probes were attached is not among those that are counted. It is told of
+    // by what the packet says.
+    let counted = connection::counted(asked_for, number(packet, layout!(packet.mark)) as u32);
+    let service = counted.unwrap_or(asked_for);
     // SAFETY: the lookup gave a valid pointer, and where a service has its slot does not change.
     let slot = SERVICES.get_ptr(service).map(|slot| unsafe { (*slot).index });
     if let Some(slot) = slot {
@@ -309,24 +314,23 @@ impl Unsent {
         })
     }
 
-    /// The service that it asked for, among those that are counted.
+    /// The service of the address and port that it asked for, if there is one.
     #[inline(always)]
-    fn service(&self, packet: u64) -> Option<ServiceKey> {
+    fn service(&self, packet: u64) -> ServiceKey {
         let device = number(packet, layout!(packet.dev));
         let net = if device == 0 {
             number(number(packet, layout!(packet.sk)), layout!(socket.net))
         } else {
             number(device, layout!(device.net))
         };
-        let service = ServiceKey {
+        ServiceKey {
             netns: number(net, layout!(namespace.inum)) as u32,
             family: self.family,
             protocol: self.protocol,
             address: self.asked_for,
             port: self.virtual_port,
             ..ServiceKey::default()
-        };
-        connection::counted(service, number(packet, layout!(packet.mark)) as u32)
+        }
     }
 
     /// Whether it is of a connection.

@@ -33,7 +33,7 @@ use gather::Gatherer;
 
 /// How long an output that refuses the last lines is waited for.
 const AWAY: Duration = Duration::from_secs(5);
-/// How often `ip_vs` is looked for between gathers, where probes wait for it.
+/// How often what probes are attached for is looked for between gathers.
 const FOLLOW: Duration = Duration::from_secs(1);
 const NO_TRIGGER: &str =
     "cannot put the trigger in place, so no gather would start; look at the system's limits";
@@ -115,8 +115,8 @@ async fn gathers(
     Ok(())
 }
 
-/// Waits for the trigger, and has probes that wait for `ip_vs` look for it meanwhile; false if there is no more to wait
-/// for.
+/// Waits for the trigger, and has the probes look meanwhile for what they are attached for; false if there is no more to
+/// wait for.
 async fn triggered(trigger: &mut Trigger, gatherer: &mut Gatherer, ending: &Notify) -> anyhow::Result<bool> {
     let mut next = pin!(trigger.next());
     loop {
@@ -124,7 +124,7 @@ async fn triggered(trigger: &mut Trigger, gatherer: &mut Gatherer, ending: &Noti
             biased;
             () = ending.notified() => return Ok(false),
             triggered = &mut next => return Ok(triggered),
-            () = tokio::time::sleep(FOLLOW), if gatherer.waits() => {}
+            () = tokio::time::sleep(FOLLOW), if gatherer.probes() => {}
             () = until(gatherer.reads_at()) => {}
         }
         gatherer.read_connections();

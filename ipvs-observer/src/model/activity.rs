@@ -67,6 +67,8 @@ pub struct ServiceActivity {
     pub begun_by_ftp: u64,
     /// A connection was learnt from another director.
     pub begun_by_sync: u64,
+    /// A connection came with a real server that the service took over from one that was deleted.
+    pub taken_over: u64,
     /// A SYN took the entry of an earlier connection, and was not scheduled.
     pub reused: u64,
     /// A connection ended, of any of its destinations.

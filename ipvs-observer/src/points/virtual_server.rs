@@ -83,6 +83,7 @@ fn probed(line: &mut Line<'_>, activity: &ServiceActivity, watched: Watched) {
         begun_by_server,
         begun_by_ftp,
         begun_by_sync,
+        taken_over,
         reused,
         ended,
         ended_server_removed,
@@ -128,7 +129,8 @@ fn probed(line: &mut Line<'_>, activity: &ServiceActivity, watched: Watched) {
             .unsigned("drops_server_removed", *drops_server_removed);
     }
     if watched.ends {
-        line.unsigned("ended", *ended)
+        line.unsigned("taken_over", *taken_over)
+            .unsigned("ended", *ended)
             .unsigned("ended_server_removed", *ended_server_removed);
     }
     if let Some(Durations { p50, p90, p99, max }) = *durations {

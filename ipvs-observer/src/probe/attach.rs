@@ -8,9 +8,8 @@ use ipvs_observer_common::{control, layout as features};
 use super::{
     availability::Availability,
     functions::{
-        BY_PACKET, CONNECTION_FREED, DROPPED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, LOOKUP,
-        NO_DURATIONS, NO_UNSENT, ON_OCCASION, OVERLOAD, PROBES, Probe, Programs, SCHEDULE, SERVICE_FOUND,
-        SITUATION, both,
+        BY_PACKET, CONNECTION_FREED, DROPPED, EXPIRED_NOW, FREED, FREED_LATER, LEAVE, LISTENS, NO_DURATIONS,
+        NO_UNSENT, ON_OCCASION, OVERLOAD, PROBES, Probe, Programs, SCHEDULE, SITUATION, both,
     },
     modules::{Incarnation, Modules},
     object::Object,
@@ -85,8 +84,10 @@ impl Attached {
     /// Attaches what is not attached to the modules as they are now, lets go of what went, and says how each
     /// stands.
     ///
-    /// The return of `ip_vs_schedule` comes last: it takes what no other probe has seen for what did not happen. No
-    /// order is needed for detaching, after which nobody reads what was counted, and before which a trace falls silent.
+    /// The return of `ip_vs_schedule` comes after those that it interprets: it takes what no other probe has seen for what
+    /// did not happen. Those on an occasion come after it, for they take a packet that it has not seen for one that was
+    /// not scheduled. No order is needed for detaching, after which nobody reads what was counted, and before which a
+    /// trace falls silent.
     pub(super) fn renew(
         &mut self,
         object: &mut Object,
@@ -101,6 +102,8 @@ impl Attached {
             self.renew_one(object, probe, ipvs, &mut others);
         }
         self.renew_dropped(object, &mut others);
+        self.renew_schedulers(object, modules, &mut others);
+        self.renew_one(object, &SCHEDULE, ipvs, availability);
         for (occasion, probe) in &ON_OCCASION {
             if occasions.has(*occasion) {
                 self.renew_one(object, probe, ipvs, &mut others);
@@ -108,8 +111,6 @@ impl Attached {
                 self.links.remove(probe.function);
             }
         }
-        self.renew_schedulers(object, modules, &mut others);
-        self.renew_one(object, &SCHEDULE, ipvs, availability);
         availability.append(others);
     }
 
@@ -184,25 +185,25 @@ impl Attached {
     /// Whether all hold that are to be attached on an occasion; true while that is not so.
     fn has_all_on(&self, occasion: Occasions) -> bool {
         let mut probes = ON_OCCASION.iter().filter(|(of, _)| *of == occasion);
-        !self.occasions.has(occasion) || probes.all(|(_, probe)| self.links.contains_key(probe.function))
+        let holds = |probe: &Probe| probe.optional || self.links.contains_key(probe.function);
+        !self.occasions.has(occasion) || probes.all(|(_, probe)| holds(probe))
     }
 
     /// How the programs are to go about it with the probes that hold and these features: a set of the constants of
     /// [`control`].
     pub(super) fn ways(&self, known: u32) -> u32 {
         let holds = |function: &str| self.links.contains_key(function);
+        let occasions = self.occasions.ways();
         [
             (!self.tells_of_overload(), control::LOOK_FOR_OVERLOAD),
             (holds(LEAVE), control::TELL_AFTER_LEAVE),
-            (holds(SERVICE_FOUND), control::LOOK_FOR_DEFENCE),
-            (holds(LOOKUP), control::LOOK_AT_PACKETS),
             (
                 holds(FREED) || holds(FREED_LATER) && known & features::CALLED_BACK != 0,
                 control::KEEP_REMOVED,
             ),
         ]
         .into_iter()
-        .fold(0, |ways, (so, way)| if so { ways | way } else { ways })
+        .fold(occasions, |ways, (so, way)| if so { ways | way } else { ways })
     }
 
     fn renew_schedulers(&mut self, object: &mut Object, modules: &Modules, availability: &mut Availability) {

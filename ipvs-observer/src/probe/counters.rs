@@ -6,7 +6,7 @@ use ipvs_observer_common::{
     counter::{
         BEGUN_BY_FTP, BEGUN_BY_SYNC, Beside, DROPS_DEFENCE, DROPS_NO_ROUTE, DROPS_OLD_CONNTRACK,
         DROPS_SERVER_REMOVED, DROPS_TOO_LARGE, DROPS_TRANSMIT, DestinationCounters, ENDED,
-        ENDED_SERVER_REMOVED, Ends, Health, REUSED, ServiceCounters,
+        ENDED_SERVER_REMOVED, Ends, Health, REUSED, ServiceCounters, TAKEN_OVER,
     },
     event,
     histogram::Histogram,
@@ -162,6 +162,7 @@ impl Counters {
                     begun_by_server: sum.begun_by_server,
                     begun_by_ftp: beside[BEGUN_BY_FTP],
                     begun_by_sync: beside[BEGUN_BY_SYNC],
+                    taken_over: beside[TAKEN_OVER],
                     reused: beside[REUSED],
                     ended: beside[ENDED],
                     ended_server_removed: beside[ENDED_SERVER_REMOVED],

@@ -85,8 +85,8 @@ pub(super) const LISTENS: &str = "ip_vs_tcp_conn_listen";
 /// The tracepoint of packets that the kernel drops.
 pub(super) const DROPPED: &str = "kfree_skb";
 pub(super) const SITUATION: &str = "update_defense_level";
-pub(super) const SERVICE_FOUND: &str = "ip_vs_service_find";
-pub(super) const LOOKUP: &str = "ip_vs_conn_in_get_proto";
+const SERVICE_FOUND: &str = "ip_vs_service_find";
+const LOOKUP: &str = "ip_vs_conn_in_get_proto";
 const HOOK: &str = "ip_vs_in_hook";
 /// What tells of each packet.
 pub(super) const BY_PACKET: [&str; 2] = [LOOKUP, HOOK];
@@ -233,7 +233,7 @@ pub(super) const PROBES: [Probe; 20] = [
     },
 ];
 
-/// Functions that are probed on some occasions. One that interprets another comes after it.
+/// Functions that are probed on some occasions.
 pub(super) const ON_OCCASION: [(Occasions, Probe); 10] = [
     (
         Occasions::DROP_PACKET,
@@ -245,11 +245,11 @@ pub(super) const ON_OCCASION: [(Occasions, Probe); 10] = [
     ),
     (
         Occasions::DROP_PACKET,
-        on_occasion("udp_conn_schedule", UNKNOWN, NO_DEFENCE),
+        if_built("udp_conn_schedule", UNKNOWN, NO_DEFENCE),
     ),
     (
         Occasions::DROP_PACKET,
-        on_occasion("sctp_conn_schedule", UNKNOWN, NO_DEFENCE),
+        if_built("sctp_conn_schedule", UNKNOWN, NO_DEFENCE),
     ),
     (
         Occasions::DROP_ENTRY,
@@ -275,18 +275,27 @@ pub(super) const ON_OCCASION: [(Occasions, Probe); 10] = [
         Occasions::BACKUP,
         on_occasion("ip_vs_conn_new", returned("connection_made"), NO_SYNC),
     ),
-    (
-        Occasions::PACKETS,
-        on_occasion(LOOKUP, both("lookup_entry", "lookup_return"), NO_PACKETS),
-    ),
+    // First what takes away what the other leaves behind, or a packet would find what an earlier one left.
     (
         Occasions::PACKETS,
         on_occasion(HOOK, returned("packet_return"), NO_PACKETS),
+    ),
+    (
+        Occasions::PACKETS,
+        on_occasion(LOOKUP, both("lookup_entry", "lookup_return"), NO_PACKETS),
     ),
 ];
 
 const fn on_occasion(function: &'static str, programs: Programs, consequence: &'static str) -> Probe {
     probe(function, programs, features::CONNECTIONS, consequence)
+}
+
+/// The same of a protocol that the kernel may be built without, and then lacks nothing by it.
+const fn if_built(function: &'static str, programs: Programs, consequence: &'static str) -> Probe {
+    Probe {
+        optional: true,
+        ..on_occasion(function, programs, consequence)
+    }
 }
 
 /// Every function that is probed by its own name, the most important first.

@@ -213,7 +213,8 @@ impl Probes {
         }
     }
 
-    fn look_for_occasions(&mut self) -> Outlook {
+    /// The same of what some probes are attached for alone, and cheaper.
+    pub fn look_for_occasions(&mut self) -> Outlook {
         let Some(object) = self.object.as_ref().filter(|_| !self.refused) else {
             return Outlook::Same;
         };
@@ -253,6 +254,13 @@ impl Probes {
                 self.present.begin();
             }
             self.occasions = self.present.now(&object.health());
+            // Before the first of them is attached, whose packet would else be taken for one that was not scheduled. What is
+            // to leave the kernel is ordered when all are.
+            let in_force = if anew { Control::default() } else { self.control };
+            object.orders(&Control {
+                ways: in_force.ways | self.occasions.ways(),
+                ..in_force
+            });
             self.attached
                 .renew(object, &self.modules, self.occasions, &mut attached);
             self.control.ways = self.attached.ways(object.features);

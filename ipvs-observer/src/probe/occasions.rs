@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipvs_observer_common::counter::{Health, SEEN_BACKUP, SEEN_DROP_ENTRY, SEEN_DROP_PACKET};
+use ipvs_observer_common::{
+    control,
+    counter::{Health, SEEN_BACKUP, SEEN_DROP_ENTRY, SEEN_DROP_PACKET},
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The kernel looks at each namespace once a second; what was not seen for so long is over.
@@ -33,6 +36,18 @@ impl Occasions {
     /// Whether all of another set are in it.
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// How the programs that are always attached are to go about it with those that these are for: a set of the
+    /// constants of [`control`].
+    pub(super) fn ways(self) -> u32 {
+        [
+            (Self::DROP_PACKET, control::LOOK_FOR_DEFENCE),
+            (Self::PACKETS, control::LOOK_AT_PACKETS),
+        ]
+        .into_iter()
+        .filter(|(occasion, _)| self.has(*occasion))
+        .fold(0, |ways, (_, way)| ways | way)
     }
 
     /// Those that the programs saw a moment ago.

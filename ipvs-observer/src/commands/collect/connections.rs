@@ -2,7 +2,8 @@
 //!
 //! Each reading has a thread of its own, which ends with it: what entered a network namespace would keep it. It is given
 //! up after half of the period. So at least half of a processor's time is left to others, whatever the table's size, and
-//! the next reading never meets the one before.
+//! the next reading never meets the one before. The tables of several namespaces share that time, and the one that took
+//! longest comes last: a large one keeps no other from being read.
 
 use std::{
     io, mem,
@@ -45,6 +46,8 @@ struct Table {
     /// Whether there was something to attribute entries to.
     begun: bool,
     read: Read,
+    /// How long the last reading took, or was given.
+    took: Duration,
 }
 
 /// How a reading ended.
@@ -219,8 +222,8 @@ impl Table {
             Some(Trouble::GivenUp) => (
                 log::Level::Warning,
                 format!(
-                    "reading the connection table took longer than {:?}, half of --connections, and was given up, so \
-                     the fields entries_… are absent; a longer --connections gives it more time",
+                    "the connection table was not read within {:?}, half of --connections, which those of all \
+                     namespaces share, so the fields entries_… are absent; a longer --connections gives it more time",
                     period / 2
                 ),
             ),
@@ -251,8 +254,34 @@ fn read(mut tables: Vec<Table>, limit: Duration, ending: &AtomicBool) -> Vec<Tab
     let _ = rustix::process::setpriority_process(None, 19);
     let begin = Instant::now();
     let give_up = || begin.elapsed() > limit || ending.load(Ordering::Relaxed);
-    for table in &mut tables {
-        table.read(&give_up);
+    for place in in_order(&tables) {
+        let begin = Instant::now();
+        tables[place].read(&give_up);
+        tables[place].took = begin.elapsed();
     }
     tables
+}
+
+/// The places of tables in the order in which they are read. One that was given up for want of time had little of it, and
+/// comes earlier the next time.
+fn in_order(tables: &[Table]) -> Vec<usize> {
+    let mut places: Vec<_> = (0..tables.len()).collect();
+    places.sort_by_key(|&place| tables[place].took);
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Table, in_order};
+
+    #[test]
+    fn the_table_that_took_longest_is_read_last() {
+        let tables = [9, 1, 2].map(|took| Table {
+            took: Duration::from_secs(took),
+            ..Table::default()
+        });
+        assert_eq!(in_order(&tables), [1, 2, 0]);
+    }
 }

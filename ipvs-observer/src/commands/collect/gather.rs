@@ -202,12 +202,12 @@ impl Gatherer {
         }
     }
 
-    /// Whether probes wait for `ip_vs`, so that [`Gatherer::follow`] between gathers has them the sooner.
-    pub(super) fn waits(&self) -> bool {
-        self.probes.as_ref().is_some_and(Probing::waits)
+    /// Whether there are probes, so that [`Gatherer::follow`] between gathers has them attached the sooner.
+    pub(super) fn probes(&self) -> bool {
+        self.probes.is_some()
     }
 
-    /// Has the probes attached if `ip_vs` has come.
+    /// Has the probes attached that there is an occasion for.
     pub(super) fn follow(&mut self) {
         if let Some(probes) = &mut self.probes {
             probes.follow();

@@ -4,8 +4,8 @@
 //! second to several: that is done beside the gathers, which go on without them. A scheduler's own two are a matter
 //! of a moment, and what was counted so far is not left out for it.
 //!
-//! Where there are none, `ip_vs` is looked for between gathers too: what is scheduled before they are attached is not
-//! counted, and an interval may be long.
+//! What they are attached for is looked for between gathers too: what happens before they are attached is not counted, and
+//! an interval may be long.
 
 use std::{
     mem,
@@ -80,22 +80,19 @@ impl Probing {
         self.give_up();
     }
 
-    /// Whether no probes are here that count. Of those that are, a gather tells what they saw before it follows a
-    /// module: looking in between would lose that.
-    pub(super) fn waits(&self) -> bool {
-        match &self.state {
-            State::Here(probes) => !probes.attached(),
-            State::Away(_) => true,
-        }
-    }
-
-    /// Has the probes attached if `ip_vs` has come: with a long interval that is long before the next gather.
+    /// Between gathers, which may be long: has the probes attached if `ip_vs` has come, and those that are attached on
+    /// an occasion if that has. Other modules wait for the gather, which tells what was seen of them before it follows
+    /// them.
     pub(super) fn follow(&mut self) {
         self.welcome();
-        if let State::Here(probes) = &mut self.state
-            && !probes.attached()
-            && probes.look() != Outlook::Same
-        {
+        let State::Here(probes) = &mut self.state else {
+            return;
+        };
+        if probes.attached() {
+            if probes.look_for_occasions() != Outlook::Same {
+                probes.renew();
+            }
+        } else if probes.look() != Outlook::Same {
             self.renew();
         }
     }

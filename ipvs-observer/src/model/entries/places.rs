@@ -215,8 +215,8 @@ impl Places {
         let (service, other) = self.addressed(entry);
         let Some(service) = service else {
             return self.by_mark(entry).unwrap_or(match self.marks[side(family)] {
-                // Whichever packets it marks, they may be to any address.
-                Marks { count: 1, last, .. } => self.orphaned(last),
+                // Whichever packets it marks, they may be to any address. Or the entry's service was deleted.
+                Marks { count: 1, last, .. } => self.unattributed(last),
                 _ => Place::Nowhere,
             });
         };
@@ -263,7 +263,14 @@ impl Places {
     fn orphaned(&self, service: usize) -> Place {
         match self.services[service].known {
             Known::All => Place::Orphaned(service),
-            Known::Some => Place::Unattributed(service),
+            Known::Some | Known::None => self.unattributed(service),
+        }
+    }
+
+    /// The same of one that may be another's.
+    fn unattributed(&self, service: usize) -> Place {
+        match self.services[service].known {
+            Known::All | Known::Some => Place::Unattributed(service),
             Known::None => Place::NotAsked,
         }
     }

@@ -115,6 +115,13 @@ fn a_bypassed_packet_is_told_and_counted_as_that() {
         (asked.address.to_string(), asked.port),
         ("10.7.0.99".to_owned(), 9)
     );
+    // Of a one-packet service, nothing stays.
+    ipvsadm::restore("-A -f 74 -s rr -o\n");
+    packets::marked("10.7.0.99:10", 74);
+    watch.read();
+    let counted = watch.service("FWM 74");
+    assert_eq!((counted.bypassed, counted.ended), (1, 1));
+    assert_eq!(ipvsadm::connections("UDP 10.7.0.99:10"), 0);
     drop(bypass);
 }
 
@@ -247,6 +254,7 @@ fn connections_that_a_real_server_begins_are_counted_beside_the_picks() {
     let all = counted.picks + counted.template_hits + counted.begun_by_server;
     assert_eq!(counted.begun_by_server, 3, "{counted:?}");
     assert!(counted.picks > 0, "{counted:?}");
+    assert_eq!(counted.ended, all, "each is over with its packet: {counted:?}");
     let kernel = kernel_connections("UDP 10.9.0.4:5060", all);
     assert_eq!(kernel.values().sum::<u64>(), all);
 }

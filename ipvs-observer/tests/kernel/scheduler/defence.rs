@@ -14,12 +14,13 @@ use ipvs_observer::{
 use super::{
     Watch,
     around::Setting,
+    budget::Shown,
     client,
     ends::{at, ends, to, told},
     kernel_connections, modprobe, named, packets, rules,
     trace::{ROOM, telling},
 };
-use crate::ipvsadm;
+use crate::{ipvsadm, observer};
 
 /// Waits until a function that is probed on an occasion is, or is no longer.
 pub(super) fn wait_for(probes: &mut Probes, function: &str, attached: bool) {
@@ -43,6 +44,9 @@ fn new_connections_that_drop_packet_drops_are_counted_and_told_while_it_is_set()
     let Some(mut probes) = telling(Tell::DROPS | Tell::DECISIONS, ROOM) else {
         return;
     };
+    let Some(mut shown) = Shown::start("10") else {
+        return;
+    };
     let Some(mut watch) = Watch::whole() else { return };
     assert!(modprobe("ip_vs_rr"));
     wait_for(&mut watch.probes, FOUND, false);
@@ -52,6 +56,8 @@ fn new_connections_that_drop_packet_drops_are_counted_and_told_while_it_is_set()
     for probes in [&mut watch.probes, &mut probes] {
         wait_for(probes, FOUND, true);
     }
+    // The program looks each second too, and is not asked for a gather.
+    thread::sleep(Duration::from_secs(4));
     told(&mut probes);
     client::send("10.9.0.1:7510", SENT);
     client::send("[fd00:9::1]:7510", SENT);
@@ -61,6 +67,7 @@ fn new_connections_that_drop_packet_drops_are_counted_and_told_while_it_is_set()
         }
     });
     watch.read();
+    let lines = shown.gather();
     let events = told(&mut probes);
     for service in ["UDP 10.9.0.1:7510", "UDP [fd00:9::1]:7510", "TCP 10.9.0.1:7510"] {
         let seen = watch.service(service);
@@ -69,6 +76,10 @@ fn new_connections_that_drop_packet_drops_are_counted_and_told_while_it_is_set()
             seen.drops_defence.abs_diff(SENT as u64 / 4) < 2,
             "{service}: {seen:?}"
         );
+        let mut written = observer::of(&lines, "ipvs_virtual_server");
+        let line = written.find(|line| observer::service(line, "") == service);
+        let line = line.expect("it is in the table");
+        assert_eq!(line.number("drops_defence"), seen.drops_defence, "{line:?}");
         let connections: u64 = kernel_connections(service, seen.picks).values().sum();
         assert_eq!(connections, seen.picks, "{service}");
         // Each packet is from a port of its own, and was either dropped or scheduled.

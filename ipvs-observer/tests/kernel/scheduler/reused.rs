@@ -124,6 +124,44 @@ fn a_port_that_is_used_again_replaces_its_entry_without_a_drop() {
 }
 
 #[test]
+fn a_syn_on_the_entry_of_a_removed_server_replaces_it_where_entries_of_such_stay() {
+    const TIMES: u64 = 3;
+    let Some(mut probes) = telling(Tell::ENDS | Tell::DROPS, ROOM) else {
+        return;
+    };
+    let Some(mut watch) = Watch::whole() else { return };
+    assert!(modprobe("ip_vs_rr"));
+    let settings = [
+        Setting::set("conn_reuse_mode", "1"),
+        Setting::set("expire_nodest_conn", "0"),
+    ];
+    ipvsadm::restore("-A -t 10.9.0.1:7514 -s rr\n-a -t 10.9.0.1:7514 -r 10.8.0.1:7000 -m\n");
+    told(&mut probes);
+    let service = "TCP 10.9.0.1:7514";
+    let ports = close("10.9.0.1:7514", TIMES as usize);
+    ipvsadm::run(&["-a", "-t", "10.9.0.1:7514", "-r", "10.8.0.2:7000", "-m"]);
+    ipvsadm::run(&["-d", "-t", "10.9.0.1:7514", "-r", "10.8.0.1:7000"]);
+    client::run(move || {
+        for port in ports {
+            packets::segment(at(port), to("10.9.0.1:7514"), packets::SYN);
+        }
+    });
+    let seen = watch.until(service, |seen| seen.ended == TIMES);
+    assert_eq!(
+        (seen.picks, seen.ended, seen.ended_server_removed),
+        (2 * TIMES, TIMES, 0)
+    );
+    assert_eq!((seen.drops_old_conntrack, seen.drops_server_removed), (0, 0));
+    let events = told(&mut probes);
+    assert_eq!(
+        ends(&events, service),
+        BTreeMap::from([((How::Replaced.name(), "TIME_WAIT"), TIMES as usize)])
+    );
+    assert_eq!(events.len(), TIMES as usize, "{events:?}");
+    drop(settings);
+}
+
+#[test]
 fn data_connections_of_ftp_are_counted_and_told_as_begun_by_it() {
     let Some(mut probes) = telling(Tell::DECISIONS, ROOM) else {
         return;

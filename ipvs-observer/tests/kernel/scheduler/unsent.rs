@@ -243,6 +243,53 @@ fn later_packets_of_a_connection_that_cannot_be_sent_are_told_by_what_they_say_t
 }
 
 #[test]
+fn a_connection_from_before_the_probes_is_told_too_though_nothing_is_scheduled_since() {
+    const PORT: u16 = 29_002;
+    drop::<Option<_>>(Watch::whole());
+    assert!(modprobe("ip_vs_rr"));
+    ipvsadm::restore("-A -u 10.9.0.1:7734 -s rr\n-a -u 10.9.0.1:7734 -r 10.77.0.9:7734 -m\n");
+    client::run(|| datagrams(PORT, "10.9.0.1:7734", 8, 64, 1));
+    let Some(mut probes) = telling(Tell::DROPS, ROOM) else {
+        return;
+    };
+    // The kernel looks at its defences each second, and that is where the probes learn where its code is.
+    thread::sleep(Duration::from_millis(1500));
+    client::run(|| datagrams(PORT, "10.9.0.1:7734", 8, 64, 3));
+    thread::sleep(Duration::from_millis(100));
+    let dropped = ("UDP 10.9.0.1:7734".to_owned(), "no_route", String::new());
+    assert_eq!(drops(&mut probes), BTreeMap::from([(dropped, 3)]));
+}
+
+#[test]
+fn what_the_kernel_takes_for_data_of_ftp_is_counted_on_that_service() {
+    let Some(mut probes) = telling(Tell::DROPS, ROOM) else {
+        return;
+    };
+    let Some(mut watch) = Watch::whole() else { return };
+    assert!(modprobe("ip_vs_rr"));
+    ipvsadm::restore("-A -t 10.9.0.4:21 -s rr -p 60\n-a -t 10.9.0.4:21 -r 10.77.0.9:0 -m\n");
+    told(&mut probes);
+    client::run(|| {
+        for _ in 0..TIMES {
+            let from = format!("10.7.0.2:{}", client::next_port());
+            let from = from.parse().expect("an address");
+            packets::segment(from, "10.9.0.4:5000".parse().expect("an address"), packets::SYN);
+        }
+    });
+    thread::sleep(Duration::from_millis(100));
+    watch.read();
+    assert_eq!(counted(&watch.service("TCP 10.9.0.4:21")), [TIMES, 0, 0]);
+    let told: Vec<_> = drops(&mut probes).into_iter().collect();
+    let [((service, reason, _), times)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(
+        (service.as_str(), *reason, *times),
+        ("TCP 10.9.0.4:21", "no_route", TIMES)
+    );
+}
+
+#[test]
 fn packets_of_this_machine_and_of_marks_are_told_too_and_those_of_others_are_not() {
     let Some(mut probes) = telling(Tell::DROPS, ROOM) else {
         return;

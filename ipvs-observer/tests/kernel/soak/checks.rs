@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What begins an entry, where nothing is bypassed, is of FTP or comes from another director.
-const BEGUN: [&str; 3] = ["schedule_picks", "template_hits", "begun_by_server"];
+const BEGUN: [&str; 4] = ["schedule_picks", "template_hits", "begun_by_server", "taken_over"];
 
 /// Connections in the kernel's table by service.
 fn entries() -> BTreeMap<String, u64> {
