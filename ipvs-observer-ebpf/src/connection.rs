@@ -95,12 +95,7 @@ pub fn freed(ctx: &ProbeContext) {
         return;
     }
     let destination = number(connection, layout!(connection.dest));
-    let Some(Owner {
-        service,
-        place,
-        there,
-    }) = owner(connection, destination)
-    else {
+    let Some((service, place)) = service_of(connection, destination) else {
         return;
     };
     let how = if marked == 0 {
@@ -110,7 +105,7 @@ pub fn freed(ctx: &ProbeContext) {
     };
     if destination == 0 {
         count::ended(&service, place, None, how);
-    } else if there {
+    } else if is_counted(place) {
         let key = key::destination(service, destination);
         count::ended(&service, place, Some((&key, destination)), how);
     }
@@ -126,15 +121,10 @@ pub fn freed(ctx: &ProbeContext) {
 #[inline(always)]
 pub fn dropped(connection: u64, what: usize, reason: u32) {
     let destination = number(connection, layout!(connection.dest));
-    let Some(Owner {
-        service,
-        place,
-        there,
-    }) = owner(connection, destination)
-    else {
+    let Some((service, place)) = service_of(connection, destination) else {
         return;
     };
-    let slot = if there {
+    let slot = if is_counted(place) {
         count::beside(&service, place, what)
     } else {
         None
@@ -161,15 +151,10 @@ pub fn tell_dropped_packet(reason: u32, service: &ServiceKey, slot: Option<u32>,
 #[inline(always)]
 pub fn began(connection: u64, what: usize, kind: u32, by: u32) {
     let destination = number(connection, layout!(connection.dest));
-    let Some(Owner {
-        service,
-        place,
-        there,
-    }) = owner(connection, destination)
-    else {
+    let Some((service, place)) = service_of(connection, destination) else {
         return;
     };
-    if there {
+    if is_counted(place) {
         count::beside(&service, place, what);
     }
     if wanted(control::DECISIONS, NEEDS) {
@@ -199,34 +184,23 @@ pub fn tell_begun(kind: u32, by: u32, service: &ServiceKey, connection: u64, des
     sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
 }
 
-/// The service of a connection.
-struct Owner {
-    service: ServiceKey,
-    /// Where the kernel has it; 0 if that is not known.
-    place: u64,
-    /// Whether it was not deleted. What befalls a connection of one that was is told, and counted nowhere: one that was
-    /// added again under the same name is another.
-    there: bool,
-}
-
-/// The service of a connection; none if it is not observed, or not known.
+/// The service of a connection, and where the kernel has it; none if it is not observed, or not known.
 #[inline(always)]
-fn owner(connection: u64, destination: u64) -> Option<Owner> {
-    let owner = if destination == 0 {
-        Owner {
-            service: asked_for(connection)?,
-            place: 0,
-            there: true,
-        }
+fn service_of(connection: u64, destination: u64) -> Option<(ServiceKey, u64)> {
+    let (service, place) = if destination == 0 {
+        (asked_for(connection)?, 0)
     } else {
         let place = number(destination, layout!(destination.svc));
-        Owner {
-            service: key::service(place),
-            place,
-            there: !key::is_service_gone(place),
-        }
+        (key::service(place), place)
     };
-    (owner.service.family != 0 && observed(owner.service.netns)).then_some(owner)
+    (service.family != 0 && observed(service.netns)).then_some((service, place))
+}
+
+/// Whether the service at a place is counted, as far as it is known. What befalls a connection of one that was deleted is
+/// told, and counted nowhere: one that was added again under the same name is another.
+#[inline(always)]
+fn is_counted(place: u64) -> bool {
+    place == 0 || !key::is_service_gone(place)
 }
 
 /// The service that a connection without a destination asked for, among those that are counted.

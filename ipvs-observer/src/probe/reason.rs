@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use aya::programs::kprobe::KProbeError;
+use aya::programs::{ProgramError, kprobe::KProbeError};
 use rustix::io::Errno;
 
 use super::btf::SourceError;
@@ -73,6 +73,12 @@ impl Reason {
 
     /// Reads the reason from what loading the object or a program came to.
     pub(super) fn of_loading(error: &(dyn Error + 'static)) -> Self {
+        if let Some(words) = verifier(error) {
+            return Self::new(
+                format!("the kernel's verifier refused a program: {words}"),
+                REPORT,
+            );
+        }
         match errno(error) {
             Some(Errno::PERM | Errno::ACCESS) => Self::not_permitted(
                 "not permitted to load BPF programs",
@@ -197,6 +203,20 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 }
 
 /// The innermost cause's first line: outer ones may carry a verifier log of a thousand.
+/// The verifier's last words on a program that it refused, before its account of the work.
+fn verifier(error: &(dyn Error + 'static)) -> Option<String> {
+    let log = causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(ProgramError::LoadError { verifier_log, .. }) => Some(verifier_log.to_string()),
+        _ => None,
+    })?;
+    let mut lines = log.lines().rev().map(str::trim);
+    let last = lines.find(|line| {
+        let account = ["processed ", "stack depth ", "verification time "];
+        !line.is_empty() && !account.iter().any(|word| line.starts_with(word))
+    });
+    last.map(str::to_owned)
+}
+
 fn first_line(error: &(dyn Error + 'static)) -> String {
     let innermost = causes(error).last().unwrap_or(error).to_string();
     innermost.lines().next().unwrap_or_default().to_owned()
