@@ -8,7 +8,6 @@ use ipvs_observer::{
     model::{Decision as Told, DestinationState as State, Packet, Traced},
     points::{Points, Schema},
     probe::fuzzing::{self, Ring},
-    settings::Filter,
     trace::{Json, LocalClock, Text},
 };
 use ipvs_observer_common::{
@@ -37,10 +36,6 @@ pub fn run(data: &[u8]) {
     let ahead = if mode == 0 { AHEAD } else { u64::from(mode) << 56 };
     let (mut points, mut encoder) = (Points::new(Schema::Full, None), Encoder::new(false));
     let mut text = Text::new(false, LocalClock::fixed(2));
-    let filter = Filter {
-        clients: vec!["10.0.0.0/7".parse().expect("a network")],
-        ..Filter::default()
-    };
     let mut explainer = Explainer::default();
     RING.with_borrow_mut(|ring| {
         ring.forget();
@@ -49,7 +44,6 @@ pub fn run(data: &[u8]) {
                 continue;
             };
             let traced = explainer.explain(traced, before);
-            let _ = filter.wants(&traced);
             people(&mut text, &traced);
             programs(&traced);
             match &traced {

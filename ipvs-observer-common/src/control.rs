@@ -18,10 +18,16 @@ pub struct Control {
     /// How many refusals and drops of a namespace and interval leave the kernel where `events` does not ask for all:
     /// so many firsts of a service and reason, and so many others. 0: none.
     pub refusals: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Which filters of events are given: a set of the constants of [`filter`](crate::filter).
+    pub filters: u32,
     /// Inode numbers of the namespaces observed.
     pub netns: [u32; NAMESPACES],
+    /// Only decisions for which the scheduler took at least so many ns, if [`SLOWER`](crate::filter::SLOWER) is given.
+    pub slower_than: u64,
+    /// Which outcomes, if [`OUTCOMES`](crate::filter::OUTCOMES) is given.
+    pub outcomes: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Scheduling decisions leave the kernel.
@@ -49,4 +55,4 @@ pub const LOOK_FOR_DEFENCE: u32 = 1 << 3;
 /// In [`Control::ways`]: what becomes of a packet that meets an entry is looked for from there to the packet's end.
 pub const LOOK_AT_PACKETS: u32 = 1 << 4;
 
-crate::plain!(Control: 144);
+crate::plain!(Control: 160);

@@ -64,6 +64,17 @@ pub struct Summary {
     pub all: u32,
 }
 
+impl Summary {
+    /// Whether all destinations were looked at, none can take a connection, and not by their weights alone.
+    #[inline]
+    pub fn is_overload(&self) -> bool {
+        self.all != 0
+            && self.looked_at >= self.all
+            && self.drained != self.looked_at
+            && self.drained.saturating_add(self.overloaded) == self.looked_at
+    }
+}
+
 /// What became of the first packet of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

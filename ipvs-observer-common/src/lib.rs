@@ -7,6 +7,7 @@
 pub mod control;
 pub mod counter;
 pub mod event;
+pub mod filter;
 pub mod histogram;
 pub mod key;
 pub mod layout;

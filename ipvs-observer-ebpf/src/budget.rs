@@ -14,6 +14,7 @@ use aya_ebpf::{
 use ipvs_observer_common::{control, key::ServiceKey, layout};
 
 use crate::{
+    filter::{self, Room},
     maps::{interval, refusals, wanted},
     read::has,
 };
@@ -48,7 +49,9 @@ struct Spent {
 /// counters are read. `slot` is the service's.
 #[inline(always)]
 pub fn tells_refusal(service: &ServiceKey, slot: Option<u32>, outcome: u32) -> bool {
-    has(layout::DECISIONS) && has_room(service.netns, slot, outcome + DECISIONS)
+    has(layout::DECISIONS)
+        && filter::asks_service(Room::Probe, service)
+        && has_room(service.netns, slot, outcome + DECISIONS)
 }
 
 /// Whether a drop is told of, by a trace or within the budget; `reason` is one of the event's `DROPPED_*`. `slot` is the

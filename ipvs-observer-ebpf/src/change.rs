@@ -219,17 +219,16 @@ fn weight(destination: u64) -> i32 {
 fn conclude(pending: &mut Pending) {
     match pending.action {
         event::ACTION_ADD_SERVICE | event::ACTION_EDIT_SERVICE => {
-            let mut key = pending.told.key;
             let mut service = pending.place;
             if pending.action == event::ACTION_ADD_SERVICE {
                 service = u64::from_ne_bytes(bytes(service));
                 if has(layout::SERVICES) {
-                    key.service = key::service(service);
+                    pending.told.key.service = key::service(service);
                 }
             }
             told::tell_service(
                 pending.action,
-                &key,
+                &pending.told.key,
                 pending.told.flags,
                 &pending.service,
                 service,

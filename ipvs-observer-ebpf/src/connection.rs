@@ -18,7 +18,9 @@ use ipvs_observer_common::{
 use crate::{
     budget,
     call::{self, Call, now},
-    count, key,
+    count,
+    filter::{self, Room},
+    key,
     maps::{EVENTS, SERVICES, health, observed, sent_or_lost, wanted},
     packet,
     read::{address, has, layout, number, port, raw_address},
@@ -109,7 +111,7 @@ pub fn freed(ctx: &ProbeContext) {
         let key = key::destination(service, destination);
         count::ended(&service, place, Some((&key, destination)), how);
     }
-    if wanted(control::ENDS, NEEDS) {
+    if wanted(control::ENDS, NEEDS) && asks(&service, connection, destination) {
         let sent = tell(event::END, how, &service, connection, destination);
         sent_or_lost(sent, |health| (&mut health.ends, &mut health.ends_lost));
     }
@@ -129,7 +131,7 @@ pub fn dropped(connection: u64, what: usize, reason: u32) {
     } else {
         None
     };
-    if budget::tells_drop(&service, slot, reason) {
+    if asks(&service, connection, destination) && budget::tells_drop(&service, slot, reason) {
         let sent = tell(event::DROP, reason, &service, connection, destination);
         sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
     }
@@ -138,7 +140,7 @@ pub fn dropped(connection: u64, what: usize, reason: u32) {
 /// Tells of a packet without a connection that was dropped. `slot`: that of the service's counters, if it has one.
 #[inline(always)]
 pub fn tell_dropped_packet(reason: u32, service: &ServiceKey, slot: Option<u32>, call: &Call) {
-    if budget::tells_drop(service, slot, reason) {
+    if asks_packet(service, call) && budget::tells_drop(service, slot, reason) {
         let sent = tell_packet(reason, service, call);
         sent_or_lost(sent, |health| (&mut health.drops, &mut health.drops_lost));
     }
@@ -180,8 +182,55 @@ pub fn listens(ctx: &ProbeContext) {
 /// Tells of a connection that began without the scheduler.
 #[inline(always)]
 pub fn tell_begun(kind: u32, by: u32, service: &ServiceKey, connection: u64, destination: u64) {
+    let outcome = if kind == event::REUSED {
+        filter::REUSED
+    } else {
+        filter::ELSEWHERE
+    };
+    if !filter::asks_begun(outcome) || !asks_ends(service, connection, destination) {
+        return;
+    }
     let sent = tell(kind, by, service, connection, destination);
     sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
+}
+
+/// Whether what befell a connection is asked for, which is no decision.
+#[inline(always)]
+pub fn asks(service: &ServiceKey, connection: u64, destination: u64) -> bool {
+    filter::asks_other_than_decisions() && asks_ends(service, connection, destination)
+}
+
+/// Whether a connection is asked for by its service, client and destination.
+#[inline(always)]
+fn asks_ends(service: &ServiceKey, connection: u64, destination: u64) -> bool {
+    if !filter::is_given() {
+        return true;
+    }
+    let mut client = [0; 16];
+    raw_address(&mut client, connection, layout!(connection.caddr));
+    filter::asks_service(Room::Probe, service)
+        && filter::asks_client(
+            Room::Probe,
+            service.family,
+            &client,
+            port(connection, layout!(connection.cport)),
+        )
+        && filter::asks_destination_at(Room::Probe, destination)
+}
+
+/// Whether a packet without a connection is asked for, which is no decision.
+#[inline(always)]
+fn asks_packet(service: &ServiceKey, call: &Call) -> bool {
+    if !filter::is_given() {
+        return true;
+    }
+    let (mut client, mut asked_for) = ([0; 16], [0; 16]);
+    packet::addresses(&mut client, &mut asked_for, call);
+    let port = packet::ends(call).map_or(0, |ends| ends.client_port);
+    filter::asks_other_than_decisions()
+        && filter::asks_service(Room::Probe, service)
+        && filter::asks_client(Room::Probe, service.family, &client, port)
+        && filter::asks_destination(Room::Probe, 0, &[0; 16], 0)
 }
 
 /// The service of a connection, and where the kernel has it; none if it is not observed, or not known.

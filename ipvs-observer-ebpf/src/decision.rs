@@ -18,7 +18,7 @@ use crate::{
     candidates,
     count::End,
     ended::Ended,
-    key,
+    filter, key,
     maps::{EVENTS, goes, health, sent_or_lost},
     packet,
     read::{has, layout, number, string},
@@ -74,6 +74,12 @@ pub fn tell(
         verdict,
         outcome,
     );
+    if waits && !filter::may_ask(&draft.value.decision) {
+        if let Some(old) = behind::find(&WAITING, ctx) {
+            behind::take_out(&WAITING, &old);
+        }
+        return;
+    }
     if !waits {
         send(&draft.value.decision);
     } else if !behind::leave_draft(&WAITING, ctx, draft) {
@@ -83,6 +89,9 @@ pub fn tell(
 
 #[inline(always)]
 fn send(decision: &Decision) {
+    if !filter::asks(decision) {
+        return;
+    }
     let sent = EVENTS.output::<Decision>(decision, 0).is_ok();
     sent_or_lost(sent, |health| (&mut health.decisions, &mut health.decisions_lost));
 }

@@ -25,6 +25,7 @@ mod count;
 mod decision;
 mod defence;
 mod ended;
+mod filter;
 mod key;
 mod maps;
 mod overload;

@@ -145,8 +145,28 @@ pub fn observed(netns: u32) -> bool {
     control.namespaces == 0 || control.netns.contains(&netns)
 }
 
+/// Which filters of events are given.
 #[inline(always)]
-fn control(read: impl FnOnce(&Control) -> u32) -> u32 {
+pub fn filters() -> u32 {
+    control(|control| control.filters)
+}
+
+/// Which outcomes are asked for, if that is given.
+#[inline(always)]
+pub fn outcomes() -> u32 {
+    control(|control| control.outcomes)
+}
+
+/// How long a scheduler takes at least whose decision is asked for, if that is given.
+#[inline(always)]
+pub fn slower_than() -> u64 {
+    control(|control| control.slower_than)
+}
+
+#[inline(always)]
+fn control<T: Default>(read: impl FnOnce(&Control) -> T) -> T {
     // SAFETY: the lookup gave a valid pointer; userspace replaces whole numbers in it.
-    CONTROL.get_ptr(0).map_or(0, |control| read(unsafe { &*control }))
+    CONTROL
+        .get_ptr(0)
+        .map_or(T::default(), |control| read(unsafe { &*control }))
 }

@@ -65,7 +65,7 @@ pub fn string<const N: usize>(place: &mut [u8; N], address: u64) {
     unsafe { generated::bpf_probe_read_kernel_str(place.as_mut_ptr().cast(), N as u32, address as *const _) };
 }
 
-const INET: u16 = 2;
+pub const INET: u16 = 2;
 
 /// Puts the sixteen bytes of an address in a place; behind the four of IPv4 is whatever the kernel has there.
 #[inline(always)]

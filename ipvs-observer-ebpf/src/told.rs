@@ -13,6 +13,7 @@ use ipvs_observer_common::{
 use crate::{
     call::now,
     configured,
+    filter::{self, Room},
     maps::{EVENTS, health, observed, wanted},
     read::{bytes, has, layout, number},
 };
@@ -53,10 +54,19 @@ impl Told {
     }
 }
 
+/// Whether anybody is to know of a change.
+#[inline(always)]
+fn asked(key: &DestinationKey) -> bool {
+    wanted(control::CHANGES, layout::CHANGES)
+        && observed(key.service.netns)
+        && filter::asks_change(&key.service)
+        && filter::asks_destination(Room::Probe, key.family, &key.address, key.port)
+}
+
 /// Tells of a change of a destination. `after`: what it is set to now, if the flags say that it is known.
 #[inline(always)]
 pub fn tell(action: u32, told: &Told, after: DestinationSettings) {
-    if !wanted(control::CHANGES, layout::CHANGES) || !observed(told.key.service.netns) {
+    if !asked(&told.key) {
         return;
     }
     let Some(mut room) = EVENTS.reserve::<DestinationChange>(0) else {
@@ -79,7 +89,7 @@ pub fn tell(action: u32, told: &Told, after: DestinationSettings) {
 /// Tells of a change of a service, which the kernel has at `place` if it still has it.
 #[inline(always)]
 pub fn tell_service(action: u32, key: &DestinationKey, flags: u32, before: &ServiceSettings, place: u64) {
-    if !wanted(control::CHANGES, layout::CHANGES) || !observed(key.service.netns) {
+    if !asked(key) {
         return;
     }
     let Some(mut room) = EVENTS.reserve::<ServiceChange>(0) else {

@@ -27,6 +27,7 @@ use crate::{
     budget,
     call::{self, now},
     connection,
+    filter::{self, Room},
     maps::{EVENTS, SERVICES, health, observed, wanted},
     read::{address, bytes, has, layout, number, port},
     tally,
@@ -205,11 +206,16 @@ pub fn dropped(ctx: &RawTracePointContext) {
         tally::beside(slot, what);
     }
     health(|health| health.unsent += 1);
-    if !budget::tells_drop(&service, slot, reason) {
+    let just_scheduled = if just_scheduled != 0 && sent.is_of(just_scheduled) {
+        just_scheduled
+    } else {
+        0
+    };
+    let destination = number(just_scheduled, layout!(connection.dest));
+    if !sent.is_asked_for(&service, destination) || !budget::tells_drop(&service, slot, reason) {
         return;
     }
-    let told = if just_scheduled != 0 && sent.is_of(just_scheduled) {
-        let destination = number(just_scheduled, layout!(connection.dest));
+    let told = if just_scheduled != 0 {
         connection::tell(event::DROP, reason, &service, just_scheduled, destination)
     } else {
         sent.tell(reason, &service)
@@ -331,6 +337,15 @@ impl Unsent {
             port: self.virtual_port,
             ..ServiceKey::default()
         }
+    }
+
+    /// Whether its drop is asked for.
+    #[inline(always)]
+    fn is_asked_for(&self, service: &ServiceKey, destination: u64) -> bool {
+        filter::asks_other_than_decisions()
+            && filter::asks_service(Room::Tracepoint, service)
+            && filter::asks_client(Room::Tracepoint, self.family, &self.client, self.client_port)
+            && filter::asks_destination_at(Room::Tracepoint, destination)
     }
 
     /// Whether it is of a connection.

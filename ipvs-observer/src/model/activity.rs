@@ -36,8 +36,6 @@ pub struct ProbeTotals {
     pub events_lost: u64,
     /// The same by what they were.
     pub lost: Lost,
-    /// Decisions among those lost that no probe was run for.
-    pub decisions_skipped: u64,
     /// Calls, services and destinations that found their map full.
     pub turned_away: u64,
     /// Kernel memory that could not be read: a count is missing or stands under zeros.

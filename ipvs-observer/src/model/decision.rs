@@ -98,12 +98,24 @@ pub struct Lost {
     pub ends: u64,
     /// Lists of candidates of decisions that did arrive.
     pub candidates: u64,
+    /// Decisions that the kernel ran no probe for. Nothing is known of them, not even whether they were asked for.
+    pub skipped: u64,
 }
 
 impl Lost {
     /// Whether nothing was lost.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether nothing was lost for want of room.
+    pub fn had_room(&self) -> bool {
+        let Self { skipped, .. } = *self;
+        *self
+            == Self {
+                skipped,
+                ..Self::default()
+            }
     }
 }
 

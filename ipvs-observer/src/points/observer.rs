@@ -129,7 +129,6 @@ impl Points {
                     returns: _,
                     events: _,
                     lost: _,
-                    decisions_skipped: _,
                     unreadable: _,
                 },
         }) = probes

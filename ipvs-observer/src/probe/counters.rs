@@ -280,9 +280,6 @@ impl Known {
 pub(super) fn account(object: &Object) -> ProbeTotals {
     let health = object.health();
     let kernel = object.account();
-    // A decision is told of at the return, and only where the beginning was seen.
-    let decisions_skipped =
-        object.since_attached(&health, |health| health.decisions_orphaned) + kernel.decisions_missed;
     ProbeTotals {
         map_bytes: object.map_bytes,
         runs: health.runs + health.unsent,
@@ -305,13 +302,15 @@ pub(super) fn account(object: &Object) -> ProbeTotals {
             + health.ends_lost
             + health.candidates_lost,
         lost: Lost {
-            decisions: health.decisions_lost + decisions_skipped,
+            decisions: health.decisions_lost,
             changes: health.changes_lost,
             drops: health.drops_lost + health.unsent_lost,
             ends: health.ends_lost,
             candidates: health.candidates_lost,
+            // A decision is told of at the return, and only where the beginning was seen.
+            skipped: object.since_attached(&health, |health| health.decisions_orphaned)
+                + kernel.decisions_missed,
         },
-        decisions_skipped,
         turned_away: health.calls_full + health.services_full + health.destinations_full,
         unreadable: health.unreadable,
     }

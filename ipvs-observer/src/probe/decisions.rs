@@ -245,7 +245,7 @@ fn nothing(summary: &Summary, message: &[u8]) -> (Outcome, String) {
     if whole && drained == looked_at {
         return (Outcome::None, "all weights are 0".to_owned());
     }
-    if whole && unable == looked_at {
+    if summary.is_overload() {
         let rest = if drained > 0 {
             format!(", and {drained} have weight 0")
         } else {

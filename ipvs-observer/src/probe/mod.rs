@@ -7,6 +7,7 @@
 //! Nothing is pinned: when the process ends, however it ends, the kernel takes the probes away.
 
 mod account;
+mod asked;
 mod attach;
 mod availability;
 mod btf;
@@ -38,6 +39,7 @@ use ipvs_observer_common::{
     layout::{self, Layout},
 };
 
+pub use asked::Asked;
 pub use availability::{Availability, Need};
 pub use object::Sizes;
 pub use occasions::Occasions;
@@ -74,6 +76,7 @@ pub struct Probes {
     mode: ProbeMode,
     source: Source,
     sizes: Sizes,
+    asked: Asked,
     tell: Tell,
     control: Control,
     modules: Modules,
@@ -106,10 +109,12 @@ impl Probes {
             ..Control::default()
         };
         observe(&mut control, &settings.namespaces);
+        settings.asked.order(&mut control);
         let mut probes = Self {
             mode: settings.mode,
             source: Source::new(settings.btf.as_deref()),
             sizes: settings.sizes,
+            asked: settings.asked.clone(),
             tell: settings.tell,
             control,
             modules: Modules::default(),
@@ -378,7 +383,7 @@ impl Probes {
                 Layout::default()
             }
         };
-        let mut object = Object::load(&layout, &self.sizes)?;
+        let mut object = Object::load(&layout, &self.sizes, &self.asked)?;
         self.counters = Some(Counters::of(&mut object).map_err(|error| Reason::of_loading(&error))?);
         self.events = object.ring().map(Events::new);
         self.object = Some(object);

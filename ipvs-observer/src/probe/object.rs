@@ -17,6 +17,7 @@ use ipvs_observer_common::{
 
 use super::{
     account::{self, Account, Accountant},
+    asked::Asked,
     diagnostics::Diagnostics,
     mapped::Mapped,
     reason::Reason,
@@ -113,7 +114,7 @@ pub(super) struct Object {
 
 impl Object {
     /// Creates the maps and prepares the programs.
-    pub(super) fn load(layout: &Layout, sizes: &Sizes) -> Result<Self, Reason> {
+    pub(super) fn load(layout: &Layout, sizes: &Sizes, asked: &Asked) -> Result<Self, Reason> {
         system::raise_memlock();
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| Reason::of_loading(&error))? as u32;
         let (services, destinations) = (sizes.services.max(1), sizes.destinations.max(1));
@@ -122,6 +123,7 @@ impl Object {
             .override_global("LAYOUT", layout, true)
             .override_global("CPUS", &cpus, true)
             .map_max_entries("HEALTH", cpus);
+        asked.size(&mut loader);
         // Without a layout nothing is counted by service, and the maps need no room.
         let counting = layout.features & layout::SERVICES != 0;
         let counted = [(SERVICES, services), (DESTINATIONS, destinations)];
@@ -144,6 +146,7 @@ impl Object {
         }
         let mut ebpf = loader.load(BYTES).map_err(|error| Reason::of_loading(&error))?;
         memory::leave_to_its_file(BYTES);
+        asked.write(&mut ebpf)?;
         let diagnostics = Diagnostics::of(&mut ebpf);
         let mapping = |error: io::Error| Reason::of_loading(&error);
         let mut control = Mapped::writable(&mut ebpf, "CONTROL").map_err(mapping)?;
@@ -256,11 +259,12 @@ mod tests {
 
     use ipvs_observer_common::layout::Layout;
 
-    use super::{Object, Program, Sizes};
+    use super::{Asked, Object, Program, Sizes};
     use crate::probe::btf::Source;
 
     fn verify(layout: &Layout) {
-        let mut object = Object::load(layout, &Sizes::default()).expect("the object loads");
+        let mut object =
+            Object::load(layout, &Sizes::default(), &Asked::default()).expect("the object loads");
         let names: Vec<String> = object.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         assert!(!names.is_empty());
         for name in names {

@@ -4,7 +4,7 @@ use std::{ops::BitOr, path::PathBuf};
 
 use ipvs_observer_common::control::{self, Control, NAMESPACES};
 
-use super::{Occasions, Sizes};
+use super::{Asked, Occasions, Sizes};
 use crate::model::Netns;
 
 /// Which probes are wanted.
@@ -33,6 +33,8 @@ pub struct ProbeSettings {
     pub namespaces: Vec<Netns>,
     /// What leaves the kernel as it happens.
     pub tell: Tell,
+    /// Of these, what is asked for.
+    pub asked: Asked,
     /// How many refusals and drops of a namespace and interval leave the kernel where `tell` has not all of them: so
     /// many firsts of a service and reason, and so many others.
     pub refusals: u32,

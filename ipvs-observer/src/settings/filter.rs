@@ -3,12 +3,22 @@
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use super::{service::wanted, shared::Services};
-use crate::model::{Address, DestinationKey, DestinationState, Drop, End, ServiceKey, Traced};
+use super::{
+    shared::{Packets, Services},
+    values::duration,
+};
+use crate::{
+    model::{Address, Outcome},
+    probe::{Asked, Occasions},
+};
 
 /// An address, or one with a port: with IPv6 in brackets, as both are shown together.
 fn endpoint(text: &str) -> Option<(IpAddr, Option<u16>)> {
@@ -29,24 +39,6 @@ pub struct ClientNet {
     address: Address,
     length: u8,
     port: Option<u16>,
-}
-
-impl ClientNet {
-    /// Whether a client is of it.
-    fn has(&self, client: &Address, port: u16) -> bool {
-        self.contains(client) && self.port.is_none_or(|wanted| wanted == port)
-    }
-
-    /// Whether an address is in it.
-    pub fn contains(&self, address: &Address) -> bool {
-        let (whole, rest) = (usize::from(self.length / 8), self.length % 8);
-        let (ours, theirs) = (self.address.bytes(), address.bytes());
-        let mask = !(0xff_u8.checked_shr(rest.into()).unwrap_or(0));
-        let last = ours.get(whole).zip(theirs.get(whole));
-        self.address.family() == address.family()
-            && ours[..whole] == theirs[..whole]
-            && last.is_none_or(|(ours, theirs)| ours & mask == theirs & mask)
-    }
 }
 
 impl FromStr for ClientNet {
@@ -82,13 +74,6 @@ impl FromStr for ClientNet {
 pub struct DestinationSpec {
     address: Address,
     port: Option<u16>,
-}
-
-impl DestinationSpec {
-    /// Whether it names this destination.
-    pub fn matches(&self, key: &DestinationKey) -> bool {
-        self.address == key.address && self.port.is_none_or(|port| port == key.port)
-    }
 }
 
 impl FromStr for DestinationSpec {
@@ -128,71 +113,100 @@ pub struct Filter {
         allow_hyphen_values = true
     )]
     pub destinations: Vec<DestinationSpec>,
+
+    /// Only decisions with this outcome; repeatable
+    #[arg(
+        long = "outcome", value_name = "OUTCOME", value_delimiter = ',', value_parser = outcome()
+    )]
+    pub outcomes: Vec<Outcome>,
+
+    /// Only decisions for which the scheduler took at least this long: 50us, 1ms
+    #[arg(long, value_name = "DURATION", value_parser = at_least, allow_hyphen_values = true)]
+    pub slower_than: Option<Duration>,
+}
+
+/// How long a scheduler takes.
+fn at_least(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|_| format!("'{text}' is no duration: write it as 50us or 1ms"))
+}
+
+/// An outcome by its name.
+fn outcome() -> impl TypedValueParser<Value = Outcome> {
+    let names = Outcome::ALL.iter().map(|outcome| outcome.name());
+    PossibleValuesParser::new(names).map(|name| {
+        let mut all = Outcome::ALL.iter().copied();
+        all.find(|outcome| outcome.name() == name)
+            .unwrap_or(Outcome::Scheduled)
+    })
 }
 
 impl Filter {
-    /// Whether an event is wanted.
-    pub fn wants(&self, event: &Traced) -> bool {
-        match event {
-            Traced::Decision(decision) => {
-                self.wants_service(&decision.service)
-                    && self.wants_client(&decision.client, decision.client_port)
-                    && self.wants_state(decision.destination.as_ref())
-            }
-            Traced::Drop(Drop { connection, .. }) | Traced::End(End { connection, .. }) => {
-                self.wants_service(&connection.service)
-                    && self.wants_client(&connection.client, connection.client_port)
-                    && self.wants_state(connection.destination.as_ref())
-            }
-            Traced::Change(change) => {
-                self.clients.is_empty()
-                    && self.wants_service(&change.service)
-                    && self.wants_destination(change.destination.as_ref())
-            }
+    /// What the programs are asked for.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            clients: self
+                .clients
+                .iter()
+                .filter_map(|net| Some((net.address, net.port?)))
+                .collect(),
+            networks: self
+                .clients
+                .iter()
+                .filter(|net| net.port.is_none())
+                .map(|net| (net.address, net.length))
+                .collect(),
+            destinations: self
+                .destinations
+                .iter()
+                .map(|spec| (spec.address, spec.port))
+                .collect(),
+            outcomes: self.outcomes.clone(),
+            slower_than: self.slower_than,
+            ..self.services.asked()
         }
     }
 
-    fn wants_service(&self, key: &ServiceKey) -> bool {
-        wanted(&self.services.specs, key)
+    /// Why no outcome that is asked for can be shown, if that is so.
+    pub(super) fn impossible(&self, packets: Packets) -> Option<&'static str> {
+        let none = |possible: &dyn Fn(&Outcome) -> bool| {
+            !self.outcomes.is_empty() && !self.outcomes.iter().any(possible)
+        };
+        if packets.occasions() == Occasions::NONE && none(&|outcome| *outcome != Outcome::Reused) {
+            return Some(
+                "an outcome of reused is seen on the path of each packet only, so nothing would be shown; add --packets",
+            );
+        }
+        if self.slower_than.is_some()
+            && none(&|outcome| !matches!(outcome, Outcome::Template | Outcome::Reused | Outcome::Elsewhere))
+        {
+            return Some(
+                "no scheduler is asked where the outcome is template, reused or elsewhere, so with --slower-than nothing \
+                 would be shown; leave one of them away",
+            );
+        }
+        (!self.destinations.is_empty()
+            && none(&|outcome| {
+                !matches!(
+                    outcome,
+                    Outcome::None | Outcome::Overloaded | Outcome::Accepted | Outcome::Bypassed
+                )
+            }))
+        .then_some(
+            "there is no destination where the outcome is none, overloaded, accepted or bypassed, so with --destination \
+             nothing would be shown; leave one of them away",
+        )
     }
 
-    fn wants_client(&self, client: &Address, port: u16) -> bool {
-        self.clients.is_empty() || self.clients.iter().any(|net| net.has(client, port))
-    }
-
-    fn wants_state(&self, state: Option<&DestinationState>) -> bool {
-        self.wants_destination(state.map(|state| &state.key))
-    }
-
-    fn wants_destination(&self, key: Option<&DestinationKey>) -> bool {
-        self.destinations.is_empty()
-            || key.is_some_and(|key| self.destinations.iter().any(|spec| spec.matches(key)))
+    /// Whether it asks for what only decisions have.
+    pub(super) fn is_of_decisions(&self) -> bool {
+        !self.outcomes.is_empty() || self.slower_than.is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn contains(net: &str, address: &str) -> bool {
-        let net: ClientNet = net.parse().expect("a network");
-        net.contains(&Address::from(address.parse::<IpAddr>().expect("an address")))
-    }
-
-    #[test]
-    fn an_address_is_in_a_network_by_its_prefix() {
-        assert!(contains("10.0.0.0/8", "10.255.0.1"));
-        assert!(!contains("10.0.0.0/8", "11.0.0.1"));
-        assert!(contains("192.0.2.128/25", "192.0.2.200"));
-        assert!(!contains("192.0.2.128/25", "192.0.2.100"));
-        assert!(contains("192.0.2.7", "192.0.2.7"));
-        assert!(!contains("192.0.2.7", "192.0.2.6"));
-        assert!(contains("0.0.0.0/0", "1.2.3.4"));
-        assert!(!contains("0.0.0.0/0", "::1"), "of its own family only");
-        assert!(contains("2001:db8::/33", "2001:db8:7fff::1"));
-        assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
-        assert!(contains("2001:db8::1/128", "2001:db8::1"));
-    }
+    use crate::model::DestinationKey;
 
     #[test]
     fn what_is_no_network_or_destination_says_so_with_an_example() {
@@ -223,57 +237,40 @@ mod tests {
 
     #[test]
     fn every_client_and_destination_can_be_typed_as_it_is_shown() {
-        let addresses = ["10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "::"];
-        let keys: Vec<_> = addresses
-            .iter()
-            .flat_map(|ip| {
-                let address = Address::from(ip.parse::<IpAddr>().expect("an address"));
-                [0, 80, u16::MAX].map(|port| DestinationKey { address, port })
-            })
-            .collect();
-        for key in &keys {
-            let shown = key.to_string();
-            let spec: DestinationSpec = shown.parse().expect("a destination");
-            let named: Vec<_> = keys.iter().filter(|other| spec.matches(other)).collect();
-            assert_eq!(named, [key], "{shown}");
-            let client: ClientNet = shown.parse().expect("a client");
-            let named: Vec<_> = keys
-                .iter()
-                .filter(|other| client.has(&other.address, other.port))
-                .collect();
-            assert_eq!(named, [key], "{shown}");
+        for ip in ["10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "::"] {
+            let address = Address::from(ip.parse::<IpAddr>().expect("an address"));
+            for port in [0, 80, u16::MAX] {
+                let shown = DestinationKey { address, port }.to_string();
+                let port = Some(port);
+                assert_eq!(shown.parse(), Ok(DestinationSpec { address, port }), "{shown}");
+                let client: ClientNet = shown.parse().expect("a client");
+                assert_eq!((client.address, client.port), (address, port), "{shown}");
+            }
             // Without the port, as JSON and line protocol show it, and in brackets.
-            let bare = key.address.to_string();
+            let bare = address.to_string();
             let mut forms = vec![bare.clone()];
             if bare.contains(':') {
                 forms.push(format!("[{bare}]"));
             }
             for form in forms {
-                let spec: DestinationSpec = form.parse().expect("a destination");
+                assert_eq!(
+                    form.parse(),
+                    Ok(DestinationSpec { address, port: None }),
+                    "{form}"
+                );
                 let client: ClientNet = form.parse().expect("a client");
-                for other in &keys {
-                    assert_eq!(spec.matches(other), other.address == key.address, "{form}");
-                    assert_eq!(
-                        client.has(&other.address, other.port),
-                        other.address == key.address
-                    );
-                }
+                let length = if ip.contains(':') { 128 } else { 32 };
+                let port = None;
+                assert_eq!(
+                    client,
+                    ClientNet {
+                        address,
+                        length,
+                        port
+                    },
+                    "{form}"
+                );
             }
         }
-    }
-
-    #[test]
-    fn a_destination_is_named_with_its_port_or_with_all_of_them() {
-        let key = DestinationKey {
-            address: Address::from(IpAddr::from([10, 0, 0, 1])),
-            port: 80,
-        };
-        let matches = |text: &str| {
-            text.parse::<DestinationSpec>()
-                .expect("a destination")
-                .matches(&key)
-        };
-        assert!(matches("10.0.0.1") && matches("10.0.0.1:80"));
-        assert!(!matches("10.0.0.1:81") && !matches("10.0.0.2"));
     }
 }

@@ -26,6 +26,26 @@ pub enum ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// The services that it names, of one family or of both.
+    pub fn keys(&self) -> Vec<ServiceKey> {
+        match *self {
+            Self::Endpoint {
+                address,
+                protocol,
+                port,
+            } => vec![ServiceKey::Endpoint {
+                address,
+                protocol,
+                port,
+            }],
+            Self::Fwmark { mark, family } => [Family::INET, Family::INET6]
+                .into_iter()
+                .filter(|of| family.is_none_or(|family| family == *of))
+                .map(|family| ServiceKey::Fwmark { family, mark })
+                .collect(),
+        }
+    }
+
     /// Whether it names this service.
     pub fn matches(&self, key: &ServiceKey) -> bool {
         match (self, key) {

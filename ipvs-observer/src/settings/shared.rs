@@ -11,7 +11,7 @@ use super::{service::ServiceSpec, values};
 use crate::{
     output::Target,
     privilege::Privileges,
-    probe::{Occasions, Sizes},
+    probe::{Asked, Occasions, Sizes},
 };
 
 /// Reads a value by its name. Help then lists the names alone: what they mean stands in the flag's own sentence.
@@ -33,6 +33,16 @@ pub struct Services {
         allow_hyphen_values = true
     )]
     pub specs: Vec<ServiceSpec>,
+}
+
+impl Services {
+    /// What the programs are asked for.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            services: self.specs.iter().flat_map(ServiceSpec::keys).collect(),
+            ..Asked::default()
+        }
+    }
 }
 
 /// Which network namespaces; none: this one.

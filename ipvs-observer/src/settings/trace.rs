@@ -71,8 +71,12 @@ pub struct Trace {
 impl Trace {
     /// What is to leave the kernel.
     pub fn tell(&self) -> Tell {
+        let of_decisions = self.filter.is_of_decisions();
         let kinds = self.only.iter().map(|kind| match kind {
             Kind::Decisions => Tell::DECISIONS,
+            // What lacks something that is asked for.
+            Kind::Changes if !self.filter.clients.is_empty() => Tell::NOTHING,
+            _ if of_decisions => Tell::NOTHING,
             Kind::Changes => Tell::CHANGES,
             Kind::Drops => Tell::DROPS,
             Kind::Ends => Tell::ENDS,
@@ -90,10 +94,19 @@ impl Trace {
                  or leave --explain away",
             );
         }
-        (!self.filter.clients.is_empty() && self.only == [Kind::Changes]).then_some(
-            "--client matches no change, and --only asks for changes alone, so nothing would be shown; leave one of \
-             them away",
-        )
+        if self.filter.is_of_decisions() && !has(Kind::Decisions) {
+            return Some(
+                "--outcome and --slower-than match decisions, and --only leaves them out, so nothing would be shown; add \
+                 decisions to --only, or leave one of them away",
+            );
+        }
+        if !self.filter.clients.is_empty() && self.only.iter().all(|kind| *kind == Kind::Changes) {
+            return Some(
+                "--client matches no change, and --only asks for changes alone, so nothing would be shown; leave one of \
+                 them away",
+            );
+        }
+        self.filter.impossible(self.packets)
     }
 
     /// How large the probes' maps are.

@@ -207,6 +207,7 @@ struct LostObject {
     drops: u64,
     ends: u64,
     candidates: u64,
+    skipped: u64,
 }
 
 impl Json {
@@ -229,6 +230,7 @@ impl Json {
             drops,
             ends,
             candidates,
+            skipped,
         } = *lost;
         line(
             &LostObject {
@@ -240,6 +242,7 @@ impl Json {
                 drops,
                 ends,
                 candidates,
+                skipped,
             },
             out,
         );

@@ -30,6 +30,7 @@ pub fn lost_words(lost: &Lost) -> String {
         drops,
         ends,
         candidates,
+        skipped: _,
     } = *lost;
     format!(
         "{}, {}{}{}, {} of candidates",
@@ -38,5 +39,14 @@ pub fn lost_words(lost: &Lost) -> String {
         if_any(drops, "drop"),
         if_any(ends, "end"),
         counted(candidates, "list")
+    )
+}
+
+/// Says how many decisions the kernel ran no probe for.
+pub fn skipped_words(skipped: u64) -> String {
+    format!(
+        "the kernel ran no probe for {}, whether asked for or not, because another program of eBPF was at work on that \
+         processor",
+        counted(skipped, "decision")
     )
 }

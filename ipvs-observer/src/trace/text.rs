@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io::Write, net::SocketAddr};
 
-use super::{LocalClock, lost_words};
+use super::{LocalClock, lost_words, skipped_words};
 use crate::model::{
     Action, Address, BegunBy, Candidate, Candidates, Change, Connection, Decision, DestinationState, Drop,
     End, Lost, Outcome, ServiceKey, Traced, Virtual,
@@ -65,9 +65,20 @@ impl Text {
 
     /// Appends what was lost up to `time` since the last time, in ns since the epoch.
     pub fn lost(&mut self, lost: &Lost, netns: Option<&str>, time: u64, out: &mut Vec<u8>) {
-        let text = format!("lost: {}: more came than could be read", lost_words(lost));
-        self.begin(time, netns, out);
-        put(out, format_args!("{}\n", self.paint(Color::Bad, &text)));
+        let mut texts = Vec::new();
+        if !lost.had_room() {
+            texts.push(format!(
+                "lost: {}: more came than could be read",
+                lost_words(lost)
+            ));
+        }
+        if lost.skipped > 0 {
+            texts.push(format!("skipped: {}", skipped_words(lost.skipped)));
+        }
+        for text in texts {
+            self.begin(time, netns, out);
+            put(out, format_args!("{}\n", self.paint(Color::Bad, &text)));
+        }
     }
 
     /// Begins a line with the time and the namespace.

@@ -58,6 +58,7 @@ impl Gatherer {
                 refusals: settings.refusals(),
                 namespaces: namespaces.iter().map(Namespace::netns).collect(),
                 tell: Tell::CHANGES,
+                asked: settings.services.asked(),
                 occasions: settings.packets.occasions(),
             })
         });

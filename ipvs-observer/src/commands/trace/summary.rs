@@ -3,7 +3,7 @@
 use crate::{
     log::{self, counted},
     model::Lost,
-    trace::{if_any, lost_words},
+    trace::{if_any, lost_words, skipped_words},
 };
 
 /// What mends a loss for want of room.
@@ -17,8 +17,6 @@ pub(super) struct Summary {
     pub(super) drops: u64,
     pub(super) ends: u64,
     pub(super) lost: Lost,
-    /// Decisions among the lost that the kernel ran no probe for.
-    pub(super) skipped: u64,
 }
 
 impl Summary {
@@ -35,36 +33,25 @@ impl Summary {
             drops,
             ends,
             lost,
-            skipped,
         } = self;
-        let whole = lost.is_nothing() && dropped == 0;
+        if lost.skipped > 0 {
+            log::write(log::Level::Warning, &skipped_words(lost.skipped));
+        }
+        let (level, advice) = if lost.had_room() && dropped == 0 {
+            (log::Level::Info, "")
+        } else {
+            (log::Level::Warning, WIDER)
+        };
         log::write(
-            if whole {
-                log::Level::Info
-            } else {
-                log::Level::Warning
-            },
+            level,
             &format!(
-                "{} and {}{}{} shown; lost: {}, {}{}",
+                "{} and {}{}{} shown; lost: {}, {}{advice}",
                 counted(*decisions, "decision"),
                 counted(*changes, "change"),
                 if_any(*drops, "drop"),
                 if_any(*ends, "end"),
                 lost_words(lost),
                 counted(dropped, "line"),
-                match (whole, *skipped) {
-                    (true, _) => String::new(),
-                    (false, 0) => WIDER.to_owned(),
-                    (false, _) => format!(
-                        "; the kernel ran no probe for {skipped} of the decisions, because another program of eBPF \
-                         was at work on that processor{}",
-                        if *skipped == lost.decisions && dropped == 0 {
-                            ""
-                        } else {
-                            WIDER
-                        }
-                    ),
-                }
             ),
         );
     }

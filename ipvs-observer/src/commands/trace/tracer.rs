@@ -17,7 +17,7 @@ use crate::{
     output::{Outputs, Target},
     privilege::{self, Privileges},
     probe::{Outlook, ProbeMode, ProbeSettings, Probes},
-    settings::{self, Filter},
+    settings,
     trace::LocalClock,
 };
 
@@ -34,14 +34,12 @@ pub(super) struct Tracer {
     standing: Standing,
     privileges: Privileges,
     activity: Activity,
-    filter: Filter,
     namespaces: Namespaces,
     explainer: Explainer,
     shape: Shape,
     count: Option<u64>,
     deadline: Option<Instant>,
     told: Lost,
-    told_skipped: u64,
     summary: Summary,
 }
 
@@ -75,6 +73,7 @@ impl Tracer {
                 sizes: settings.sizes(),
                 namespaces: namespaces.observed(),
                 tell: settings.tell(),
+                asked: settings.filter.asked(),
                 refusals: 0,
                 occasions: settings.packets.occasions(),
             })
@@ -85,14 +84,12 @@ impl Tracer {
             standing: Standing::default(),
             privileges: settings.probing.privileges,
             activity: Activity::default(),
-            filter: settings.filter.clone(),
             namespaces,
             explainer: Explainer::default(),
             shape: Shape::new(settings.format, color, clock),
             count: settings.count,
             deadline: settings.duration.map(|duration| Instant::now() + duration),
             told: Lost::default(),
-            told_skipped: 0,
             summary: Summary::default(),
         };
         tracer.follow_modules(outputs)?;
@@ -152,7 +149,6 @@ impl Tracer {
     fn forward(&mut self, outputs: &Outputs) -> bool {
         let Self {
             probes,
-            filter,
             namespaces,
             explainer,
             shape,
@@ -165,7 +161,7 @@ impl Tracer {
             let event = explainer.explain(event, before);
             let full = count.is_some_and(|count| summary.shown() >= count);
             let netns = event.netns();
-            if full || !namespaces.has(netns) || !filter.wants(&event) {
+            if full || !namespaces.has(netns) {
                 return;
             }
             match &event {
@@ -203,7 +199,6 @@ impl Tracer {
         self.look_for_losses(outputs);
         self.activity = Activity::default();
         self.told = Lost::default();
-        self.told_skipped = 0;
         if let Standing::Attached(_) = self.standing {
             anyhow::ensure!(
                 self.privileges != Privileges::Attached,
@@ -276,11 +271,9 @@ impl Tracer {
             drops: since(lost.drops, self.told.drops),
             ends: since(lost.ends, self.told.ends),
             candidates: since(lost.candidates, self.told.candidates),
+            skipped: since(lost.skipped, self.told.skipped),
         };
         self.told = lost;
-        let skipped = self.activity.probes.decisions_skipped;
-        self.summary.skipped += since(skipped, self.told_skipped);
-        self.told_skipped = skipped;
         if new.is_nothing() {
             return;
         }
@@ -289,6 +282,7 @@ impl Tracer {
         self.summary.lost.drops += new.drops;
         self.summary.lost.ends += new.ends;
         self.summary.lost.candidates += new.candidates;
+        self.summary.lost.skipped += new.skipped;
         let mut text = Vec::new();
         self.shape.lost(&new, self.namespaces.only(), &mut text);
         self.shape.send(text, outputs);

@@ -41,7 +41,7 @@ impl Soak {
         let count = self.made.len() as u64;
         let sum = |soak: &Self| {
             let told = soak.traced.told();
-            (told.sources.len() as u64, told.lost_decisions - soak.lost_before)
+            (told.sources.len() as u64, told.untold() - soak.lost_before)
         };
         while {
             let (seen, lost) = sum(self);
@@ -62,7 +62,7 @@ impl Soak {
         let never: Vec<_> = told.sources.difference(&self.made).collect();
         assert!(never.is_empty(), "of nobody's connection: {never:?}");
         told.sources.clear();
-        self.lost_before = told.lost_decisions;
+        self.lost_before = told.untold();
         drop(told);
         self.made.clear();
         self.sums.made += count;

@@ -186,7 +186,7 @@ impl Soak {
         thread::sleep(QUIET);
         let mut told = self.traced.told();
         told.sources.clear();
-        self.lost_before = told.lost_decisions;
+        self.lost_before = told.untold();
         drop(told);
         self.made.clear();
         self.changes = self.changes_now();

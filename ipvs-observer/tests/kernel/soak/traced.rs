@@ -29,7 +29,16 @@ pub struct Told {
     pub timed: u64,
     pub changes: u64,
     pub lost_decisions: u64,
+    /// Decisions that no probe ran for.
+    pub skipped: u64,
     pub lost_changes: u64,
+}
+
+impl Told {
+    /// Decisions that were made and are not told.
+    pub fn untold(&self) -> u64 {
+        self.lost_decisions + self.skipped
+    }
 }
 
 pub struct Traced {
@@ -119,6 +128,7 @@ fn read(stdout: ChildStdout, told: &Mutex<Told>) {
             Some("change") => told.changes += 1,
             Some("lost") => {
                 told.lost_decisions += object["decisions"].as_u64().expect("a number");
+                told.skipped += object["skipped"].as_u64().expect("a number");
                 told.lost_changes += object["changes"].as_u64().expect("a number");
             }
             _ => panic!("another kind: {line}"),

@@ -1,14 +1,15 @@
 //! Traces, held against connections that were really made.
 
 mod destination;
+mod filters;
 mod skipped;
 mod waiting;
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Mutex, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
@@ -80,6 +81,7 @@ impl Datagrams {
 struct Trace {
     child: Child,
     lines: Receiver<String>,
+    messages: BufReader<ChildStderr>,
 }
 
 impl Trace {
@@ -91,7 +93,12 @@ impl Trace {
             .spawn()
             .expect("it starts");
         let lines = child::lines(child.stdout.take().expect("piped"));
-        Self { child, lines }
+        let messages = BufReader::new(child.stderr.take().expect("piped"));
+        Self {
+            child,
+            lines,
+            messages,
+        }
     }
 
     /// Has connections made until one is traced with the time that its scheduler took: all probes are there.
@@ -111,6 +118,28 @@ impl Trace {
         }
     }
 
+    /// Has something made until one is traced: the probes that it needs are there.
+    fn wait_until_any(&self, make: impl Fn()) {
+        let begin = Instant::now();
+        loop {
+            make();
+            if self.lines.recv_timeout(Duration::from_millis(300)).is_ok() {
+                while self.lines.recv_timeout(Duration::from_millis(500)).is_ok() {}
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "nothing was traced");
+        }
+    }
+
+    /// Waits until all that happens is traced.
+    fn wait_until_said(&mut self) {
+        let mut line = String::new();
+        while !line.contains("probes attached") {
+            line.clear();
+            assert_ne!(self.messages.read_line(&mut line).expect("text"), 0, "it ended");
+        }
+    }
+
     /// Stops it, and returns the objects since the last that was read, and its messages.
     fn stop(mut self) -> (Vec<Json>, String) {
         let sent = Command::new("kill")
@@ -123,12 +152,7 @@ impl Trace {
             .map(|line| serde_json::from_str(&line).expect("JSON"))
             .collect();
         let mut messages = String::new();
-        self.child
-            .stderr
-            .take()
-            .expect("piped")
-            .read_to_string(&mut messages)
-            .expect("text");
+        self.messages.read_to_string(&mut messages).expect("text");
         assert!(self.child.wait().expect("it ends").success(), "{messages}");
         (lines, messages)
     }
