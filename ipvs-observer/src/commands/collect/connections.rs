@@ -222,7 +222,7 @@ impl Table {
             Some(Trouble::GivenUp) => (
                 log::Level::Warning,
                 format!(
-                    "the connection table was not read within {:?}, half of --connections, which those of all \
+                    "reading the connection table was given up after {:?}, half of --connections, which the tables of all \
                      namespaces share, so the fields entries_… are absent; a longer --connections gives it more time",
                     period / 2
                 ),
