@@ -7,10 +7,8 @@ use ipvs_observer_common::event::{
 
 use crate::{
     call::Call,
-    filter::{self, Room},
-    key,
+    filter, key,
     maps::{EVENTS, observed, sent_or_lost},
-    packet,
     read::{bytes, layout, number, raw_address},
 };
 
@@ -25,17 +23,6 @@ static SUMMARY: PerCpuArray<event::Summary> = PerCpuArray::with_max_entries(1, 0
 /// Most destinations looked at to say why none was taken.
 const MOST_LOOKED_AT: u32 = 128;
 
-/// Whether the decision of a call may be asked for, as far as that is known before it.
-#[inline(always)]
-fn is_asked_for(call: &Call) -> bool {
-    let service = key::service(call.subject);
-    let (mut client, mut asked_for) = ([0; 16], [0; 16]);
-    packet::addresses(&mut client, &mut asked_for, call);
-    let port = packet::ends(call).map_or(0, |ends| ends.client_port);
-    filter::asks_service(Room::Probe, &service)
-        && filter::asks_client(Room::Probe, service.family, &client, port)
-}
-
 /// Sends the candidates of a call.
 #[inline(always)]
 pub fn send(call: &Call) {
@@ -45,7 +32,8 @@ pub fn send(call: &Call) {
     if !observed(number(net, layout!(namespace.inum)) as u32) {
         return;
     }
-    if filter::is_given() && !is_asked_for(call) {
+    // As far as it is known before the decision.
+    if filter::is_given() && !filter::asks_packet(&key::service(service), call) {
         return;
     }
     let Some(list) = CANDIDATES.get_ptr_mut(0) else {

@@ -208,29 +208,18 @@ fn asks_ends(service: &ServiceKey, connection: u64, destination: u64) -> bool {
     }
     let mut client = [0; 16];
     raw_address(&mut client, connection, layout!(connection.caddr));
-    filter::asks_service(Room::Probe, service)
-        && filter::asks_client(
-            Room::Probe,
-            service.family,
-            &client,
-            port(connection, layout!(connection.cport)),
-        )
+    let port = port(connection, layout!(connection.cport));
+    filter::asks_from(Room::Probe, service, &client, port)
         && filter::asks_destination_at(Room::Probe, destination)
 }
 
 /// Whether a packet without a connection is asked for, which is no decision.
 #[inline(always)]
 fn asks_packet(service: &ServiceKey, call: &Call) -> bool {
-    if !filter::is_given() {
-        return true;
-    }
-    let (mut client, mut asked_for) = ([0; 16], [0; 16]);
-    packet::addresses(&mut client, &mut asked_for, call);
-    let port = packet::ends(call).map_or(0, |ends| ends.client_port);
-    filter::asks_other_than_decisions()
-        && filter::asks_service(Room::Probe, service)
-        && filter::asks_client(Room::Probe, service.family, &client, port)
-        && filter::asks_destination(Room::Probe, 0, &[0; 16], 0)
+    !filter::is_given()
+        || filter::asks_other_than_decisions()
+            && filter::asks_packet(service, call)
+            && filter::asks_destination_at(Room::Probe, 0)
 }
 
 /// The service of a connection, and where the kernel has it; none if it is not observed, or not known.

@@ -16,7 +16,9 @@ use ipvs_observer_common::{
 };
 
 use crate::{
+    call::Call,
     maps::{filters, outcomes, slower_than},
+    packet,
     read::{INET, layout, number, port, raw_address},
 };
 
@@ -108,9 +110,23 @@ pub fn asks_service(room: Room, service: &ServiceKey) -> bool {
         })
 }
 
-/// Whether a client is asked for.
+/// Whether a service and a client of it are asked for.
 #[inline(always)]
-pub fn asks_client(room: Room, family: u16, address: &[u8; 16], port: u16) -> bool {
+pub fn asks_from(room: Room, service: &ServiceKey, client: &[u8; 16], port: u16) -> bool {
+    asks_service(room, service) && asks_client(room, service.family, client, port)
+}
+
+/// The same of a packet that asks for the service.
+#[inline(always)]
+pub fn asks_packet(service: &ServiceKey, call: &Call) -> bool {
+    let (mut client, mut asked_for) = ([0; 16], [0; 16]);
+    packet::addresses(&mut client, &mut asked_for, call);
+    let port = packet::ends(call).map_or(0, |ends| ends.client_port);
+    asks_from(Room::Probe, service, &client, port)
+}
+
+#[inline(always)]
+fn asks_client(room: Room, family: u16, address: &[u8; 16], port: u16) -> bool {
     /// All of a family and address.
     const WHOLE: u32 = filter::FAMILY_BITS + 128;
 
@@ -158,10 +174,9 @@ pub fn asks_destination_at(room: Room, place: u64) -> bool {
 #[inline(always)]
 pub fn asks_whose(decision: &Decision) -> bool {
     (!given(filter::SLOWER) || decision.ns >= slower_than())
-        && asks_service(Room::Probe, &decision.service)
-        && asks_client(
+        && asks_from(
             Room::Probe,
-            decision.service.family,
+            &decision.service,
             &decision.client,
             decision.client_port,
         )

@@ -343,8 +343,7 @@ impl Unsent {
     #[inline(always)]
     fn is_asked_for(&self, service: &ServiceKey, destination: u64) -> bool {
         filter::asks_other_than_decisions()
-            && filter::asks_service(Room::Tracepoint, service)
-            && filter::asks_client(Room::Tracepoint, self.family, &self.client, self.client_port)
+            && filter::asks_from(Room::Tracepoint, service, &self.client, self.client_port)
             && filter::asks_destination_at(Room::Tracepoint, destination)
     }
 

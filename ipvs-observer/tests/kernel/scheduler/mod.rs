@@ -8,6 +8,7 @@ mod budget;
 mod changes;
 pub mod client;
 mod defence;
+mod deleted;
 mod ends;
 mod fatal;
 mod interval;
